@@ -1,0 +1,177 @@
+// Package ledger keeps the record of what each container holds: written before
+// anything of the host is touched, erased after all of it was given back.
+//
+// One file per container lies in STATE_DIR/ledger. Whoever changes a record
+// holds its [Lock]; whoever chooses a device holds the allocator's lock too
+// (order: allocator first, then the container's).
+package ledger
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"net/netip"
+	"time"
+)
+
+// Version is the version of the record's format. A reader takes Version and
+// Version-1; a newer one is answered by [VersionError] and left alone.
+const Version = 1
+
+// State says how far the way of a container has come.
+type State string
+
+// The states of a record, in their order.
+const (
+	// Intent: written before the first change; some, all or none of what
+	// the record names may have been done.
+	Intent State = "intent"
+	// Attached: everything that the record names is in place.
+	Attached State = "attached"
+	// Pending: attached, but for a limit that waits for a network which
+	// the engine adds after create.
+	Pending State = "pending"
+)
+
+// Record is what one container holds of the node.
+type Record struct {
+	Version int       `json:"version"`
+	Key     string    `json:"key"`
+	ID      string    `json:"id"`
+	Bundle  string    `json:"bundle"`
+	Caller  string    `json:"caller,omitempty"`
+	State   State     `json:"state"`
+	Created time.Time `json:"created"`
+	// BootID is /proc/sys/kernel/random/boot_id at the time of writing. A
+	// record of another boot describes nothing that still exists.
+	BootID string `json:"boot_id"`
+	// Owner is the container's init.
+	Owner Process `json:"owner"`
+	// Netns is the container's network namespace; HostNetns is the one the
+	// NICs came from and go back to.
+	Netns     Namespace `json:"netns,omitzero"`
+	HostNetns Namespace `json:"host_netns,omitzero"`
+	// SandboxID is the pod's sandbox, for the containers of a pod.
+	SandboxID string  `json:"sandbox_id,omitempty"`
+	NICs      []NIC   `json:"nics,omitempty"`
+	Egress    *Egress `json:"egress,omitempty"`
+	View      *View   `json:"view,omitempty"`
+}
+
+// Namespace names a namespace by its nsfs file. The zero value is none.
+type Namespace struct {
+	Device uint64 `json:"device"`
+	Inode  uint64 `json:"inode"`
+}
+
+// NIC is a host NIC that a container holds, with all that is needed to put it
+// back as it was.
+type NIC struct {
+	Pool string `json:"pool"`
+	Kind string `json:"kind"` // "hostnic"
+	// Interface is the NIC's name in the container.
+	Interface string `json:"interface"`
+	// TransientName is the name under which the NIC moves; no other
+	// interface of the node can have it.
+	TransientName string `json:"transient_name"`
+	// InnerIndex is the NIC's ifindex in the container, 0 until it is known.
+	InnerIndex int `json:"inner_index,omitempty"`
+
+	// The rest is the NIC as it was on the host.
+
+	Name string `json:"name"`
+	// Index is the ifindex on the host before the move.
+	Index int `json:"index"`
+	// PermanentMAC is empty for virtual devices, which have none.
+	PermanentMAC string `json:"permanent_mac,omitempty"`
+	// ParentDevice and ParentBus are the kernel's names of the device below,
+	// such as 0000:3b:02.1 and pci; empty for virtual devices.
+	ParentDevice string    `json:"parent_device,omitempty"`
+	ParentBus    string    `json:"parent_bus,omitempty"`
+	Type         string    `json:"type,omitempty"` // rtnl link kind: veth, macvlan; empty for hardware
+	MAC          string    `json:"mac"`
+	AltNames     []string  `json:"alt_names,omitempty"`
+	Alias        string    `json:"alias,omitempty"`
+	MTU          int       `json:"mtu"`
+	TxQueueLen   int       `json:"tx_queue_len"`
+	GSOMaxSize   uint32    `json:"gso_max_size,omitempty"`
+	Up           bool      `json:"up"`
+	Addresses    []Address `json:"addresses,omitempty"`
+	Routes       []Route   `json:"routes,omitempty"`
+	// Sysctls are per-interface settings that a move resets, by their path
+	// below /proc/sys/net ("ipv4/conf/%s/rp_filter").
+	Sysctls map[string]string `json:"sysctls,omitempty"`
+}
+
+// Address is an address of an interface.
+type Address struct {
+	Prefix    netip.Prefix `json:"prefix"`
+	Peer      netip.Prefix `json:"peer,omitzero"`
+	Broadcast netip.Addr   `json:"broadcast,omitzero"`
+	Label     string       `json:"label,omitempty"`
+	Scope     int          `json:"scope,omitempty"`
+	Flags     int          `json:"flags,omitempty"`
+	// ValidSeconds and PreferredSeconds are 0 for "forever".
+	ValidSeconds     int `json:"valid_seconds,omitempty"`
+	PreferredSeconds int `json:"preferred_seconds,omitempty"`
+}
+
+// Route is a route through an interface, kernel-made ones left out.
+type Route struct {
+	Destination netip.Prefix `json:"destination"`
+	Gateway     netip.Addr   `json:"gateway,omitzero"`
+	Source      netip.Addr   `json:"source,omitzero"`
+	Table       int          `json:"table,omitempty"`
+	Metric      int          `json:"metric,omitempty"`
+	Scope       int          `json:"scope,omitempty"`
+	Protocol    int          `json:"protocol,omitempty"`
+	Type        int          `json:"type,omitempty"`
+	OnLink      bool         `json:"on_link,omitempty"`
+	MTU         int          `json:"mtu,omitempty"`
+}
+
+// Egress is a container's egress limit.
+type Egress struct {
+	// LimitBits is in bits per second.
+	LimitBits uint64 `json:"limit_bits"`
+	// Devices are the shaped devices in the container; none while the
+	// record is pending.
+	Devices []ShapedDevice `json:"devices,omitempty"`
+}
+
+// ShapedDevice is a device in a container that carries candor's qdisc.
+type ShapedDevice struct {
+	Name  string `json:"name"`
+	Index int    `json:"index"`
+	// Leaf is the kind of the leaf qdisc: fq_codel or bfifo.
+	Leaf string `json:"leaf"`
+	// GSOMaxSize is the value set, in bytes; 0 where it was left alone.
+	GSOMaxSize uint32 `json:"gso_max_size,omitempty"`
+}
+
+// View is the container's directory in the resource view.
+type View struct {
+	// ID is unique on the node until it reboots; the FUSE node ids derive
+	// from it, so it is never used again.
+	ID uint64 `json:"id"`
+	// Cgroups are the paths of the container's cgroup below the root of
+	// each hierarchy, by controller ("memory", "cpu", ...); "" is the
+	// unified hierarchy.
+	Cgroups map[string]string `json:"cgroups"`
+	// BoottimeOffset is what the container's time namespace adds to the
+	// host's boottime clock; 0 where it has none of its own.
+	BoottimeOffset time.Duration `json:"boottime_offset,omitempty"`
+	// Files are the paths in the container that are bound, such as
+	// /proc/meminfo.
+	Files []string `json:"files,omitempty"`
+	// Rootfs is the container's root as its mount namespace names it
+	// before pivot_root; after it, the same file is at /.
+	Rootfs string `json:"rootfs,omitempty"`
+}
+
+// Key names the record of the container id whose bundle is at the given path:
+// two containerd namespaces, Docker and Podman may all run a container "c1" on
+// one node.
+func Key(id, bundle string) string {
+	sum := sha256.Sum256([]byte(bundle))
+	return id + "-" + hex.EncodeToString(sum[:5])
+}

@@ -1,0 +1,143 @@
+// Package statedir prepares candor's state directory and does there what has to
+// happen in pid 1's mount namespace, whatever namespace the engine runs in.
+package statedir
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+
+	"golang.org/x/sys/unix"
+)
+
+// InHostMounts runs fn where pid 1's mount namespace is in force. Engines and
+// hardened units run in others; what they mount there nobody else would see.
+//
+// When another namespace has to be entered, fn runs on a thread of its own,
+// which is thrown away: fn must not start goroutines that touch files.
+func InHostMounts(fn func() error) error {
+	same, err := sameNamespace("/proc/thread-self/ns/mnt", "/proc/1/ns/mnt")
+	if err != nil {
+		return fmt.Errorf("compare mount namespace with pid 1's: %w", err)
+	}
+	if same {
+		return fn()
+	}
+	done := make(chan error, 1)
+	go func() {
+		runtime.LockOSThread() // never unlocked: the thread dies with the goroutine
+		if err := enterHostMounts(); err != nil {
+			done <- err
+			return
+		}
+		done <- fn()
+	}()
+	return <-done
+}
+
+func enterHostMounts() error {
+	ns, err := os.Open("/proc/1/ns/mnt")
+	if err != nil {
+		return fmt.Errorf("open pid 1's mount namespace: %w", err)
+	}
+	defer ns.Close()
+	// setns(CLONE_NEWNS) is EINVAL for a thread that shares its root and
+	// working directory with others (setns(2)).
+	if err := unix.Unshare(unix.CLONE_FS); err != nil {
+		return fmt.Errorf("unshare the thread's root: %w", err)
+	}
+	if err := unix.Setns(int(ns.Fd()), unix.CLONE_NEWNS); err != nil {
+		return fmt.Errorf("enter pid 1's mount namespace: %w", err)
+	}
+	return nil
+}
+
+func sameNamespace(a, b string) (bool, error) {
+	var sa, sb unix.Stat_t
+	if err := unix.Stat(a, &sa); err != nil {
+		return false, &os.PathError{Op: "stat", Path: a, Err: err}
+	}
+	if err := unix.Stat(b, &sb); err != nil {
+		return false, &os.PathError{Op: "stat", Path: b, Err: err}
+	}
+	return sa.Dev == sb.Dev && sa.Ino == sb.Ino, nil
+}
+
+// Prepare makes the state directory, readable by root alone, and binds it on
+// itself as an unbindable mount: a container that is given the host's /run
+// receives neither the pins nor the view below it (mount_namespaces(7)).
+//
+// It is called inside [InHostMounts], is idempotent, and safe to call from
+// several processes at once.
+func Prepare(dir string) error {
+	if !filepath.IsAbs(dir) || filepath.Clean(dir) == "/" {
+		return fmt.Errorf("state directory %q: not an absolute path below /", dir)
+	}
+	ready, err := prepared(dir)
+	if err != nil || ready {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
+		return fmt.Errorf("state directory: %w", err)
+	}
+	lock, err := os.OpenFile(filepath.Dir(dir), os.O_RDONLY|unix.O_DIRECTORY, 0)
+	if err != nil {
+		return fmt.Errorf("state directory: %w", err)
+	}
+	defer lock.Close()
+	// Two that bind at once would stack two mounts, and each see its own.
+	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX); err != nil {
+		return &os.PathError{Op: "flock", Path: lock.Name(), Err: err}
+	}
+	if ready, err := prepared(dir); err != nil || ready {
+		return err
+	}
+	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
+		return fmt.Errorf("state directory: %w", err)
+	}
+	return bindUnbindable(dir)
+}
+
+// bindUnbindable puts a clone of dir over itself whose propagation is already
+// unbindable when it appears: there is no moment at which a slave of the parent
+// mount could receive it.
+func bindUnbindable(dir string) error {
+	tree, err := unix.OpenTree(unix.AT_FDCWD, dir, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
+	if err != nil {
+		return &os.PathError{Op: "open_tree", Path: dir, Err: err}
+	}
+	defer unix.Close(tree)
+	if err := unix.MoveMount(tree, "", unix.AT_FDCWD, dir, unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
+		return &os.PathError{Op: "move_mount", Path: dir, Err: err}
+	}
+	// Attaching below a shared mount makes the clone shared, whatever it was
+	// before; only now can it be changed for good.
+	if err := unix.MountSetattr(unix.AT_FDCWD, dir, 0, &unix.MountAttr{Propagation: unix.MS_UNBINDABLE}); err != nil {
+		return errors.Join(&os.PathError{Op: "mount_setattr", Path: dir, Err: err}, unix.Unmount(dir, unix.MNT_DETACH))
+	}
+	return nil
+}
+
+// prepared reports whether dir is a mount point already. It says in one line
+// what is wrong where the directory is not fit for root's secrets.
+func prepared(dir string) (bool, error) {
+	var st unix.Statx_t
+	err := unix.Statx(unix.AT_FDCWD, dir, unix.AT_SYMLINK_NOFOLLOW, unix.STATX_BASIC_STATS, &st)
+	if errors.Is(err, unix.ENOENT) {
+		return false, nil
+	}
+	if err != nil {
+		return false, &os.PathError{Op: "statx", Path: dir, Err: err}
+	}
+	if st.Mode&unix.S_IFMT != unix.S_IFDIR {
+		return false, fmt.Errorf("state directory %s: not a directory", dir)
+	}
+	if st.Uid != 0 || st.Mode&0o077 != 0 {
+		return false, fmt.Errorf("state directory %s: has to be root's alone (uid 0, mode 0700), is uid %d, mode %04o", dir, st.Uid, st.Mode&0o7777)
+	}
+	// STATX_ATTR_MOUNT_ROOT needs Linux 5.8, older than pidfd_getfd's 5.6
+	// by little; the view needs mount_setattr (5.12) anyway.
+	return st.Attributes&unix.STATX_ATTR_MOUNT_ROOT != 0, nil
+}
