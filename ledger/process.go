@@ -22,21 +22,24 @@ type Process struct {
 
 // FindProcess returns the process that has the pid now.
 func FindProcess(pid int) (Process, error) {
-	start, _, err := readStat(pid)
+	st, err := readStat(pid)
 	if err != nil {
 		return Process{}, err
 	}
-	return Process{PID: pid, StartTime: start}, nil
+	return Process{PID: pid, StartTime: st.startTime}, nil
 }
 
-// Alive reports whether the process still runs. A zombie is not alive: it
-// holds nothing.
+// Alive reports whether the process still runs. A zombie is not alive, it holds
+// nothing, unless it is a main thread that ended before its other threads.
 func (p Process) Alive() bool {
 	if p.PID <= 0 {
 		return false
 	}
-	start, state, err := readStat(p.PID)
-	return err == nil && start == p.StartTime && state != 'Z' && state != 'X'
+	st, err := readStat(p.PID)
+	if err != nil || st.startTime != p.StartTime {
+		return false
+	}
+	return st.state != 'Z' && st.state != 'X' || st.threads > 1
 }
 
 // OpenPidfd returns a pidfd of the process, which the caller closes. It returns
@@ -58,23 +61,34 @@ func (p Process) OpenPidfd() (*os.File, error) {
 	return os.NewFile(uintptr(fd), fmt.Sprintf("pidfd:%d", p.PID)), nil
 }
 
-func readStat(pid int) (startTime uint64, state byte, err error) {
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+// stat is what is read of /proc/PID/stat.
+type stat struct {
+	state     byte
+	threads   int
+	startTime uint64
+}
+
+func readStat(pid int) (stat, error) {
+	path := fmt.Sprintf("/proc/%d/stat", pid)
+	b, err := os.ReadFile(path)
 	if err != nil {
-		return 0, 0, err
+		return stat{}, err
 	}
 	// The command in parentheses may hold spaces and parentheses itself.
 	i := bytes.LastIndexByte(b, ')')
 	if i < 0 {
-		return 0, 0, fmt.Errorf("/proc/%d/stat: no command", pid)
+		return stat{}, fmt.Errorf("%s: no command", path)
 	}
-	fields := strings.Fields(string(b[i+1:]))
+	fields := strings.Fields(string(b[i+1:])) // from field 3, the state
 	if len(fields) < 20 {
-		return 0, 0, fmt.Errorf("/proc/%d/stat: %d fields", pid, len(fields))
+		return stat{}, fmt.Errorf("%s: %d fields", path, len(fields))
 	}
-	startTime, err = strconv.ParseUint(fields[19], 10, 64)
-	if err != nil {
-		return 0, 0, fmt.Errorf("/proc/%d/stat: start time: %w", pid, err)
+	st := stat{state: fields[0][0]}
+	if st.threads, err = strconv.Atoi(fields[17]); err != nil {
+		return stat{}, fmt.Errorf("%s: threads: %w", path, err)
 	}
-	return startTime, fields[0][0], nil
+	if st.startTime, err = strconv.ParseUint(fields[19], 10, 64); err != nil {
+		return stat{}, fmt.Errorf("%s: start time: %w", path, err)
+	}
+	return st, nil
 }

@@ -146,6 +146,8 @@ type ShapedDevice struct {
 	Leaf string `json:"leaf"`
 	// GSOMaxSize is the value set, in bytes; 0 where it was left alone.
 	GSOMaxSize uint32 `json:"gso_max_size,omitempty"`
+	// GSOMaxSizeBefore is what the device had before, in bytes.
+	GSOMaxSizeBefore uint32 `json:"gso_max_size_before,omitempty"`
 }
 
 // View is the container's directory in the resource view.

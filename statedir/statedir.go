@@ -67,7 +67,9 @@ func sameNamespace(a, b string) (bool, error) {
 
 // Prepare makes the state directory, readable by root alone, and binds it on
 // itself as an unbindable mount: a container that is given the host's /run
-// receives neither the pins nor the view below it (mount_namespaces(7)).
+// receives neither the pins nor the view below it (mount_namespaces(7)). That
+// holds where the runtime makes the mounts of a new container slaves, as runc
+// does by default; rootfsPropagation "private" clears the flag.
 //
 // It is called inside [InHostMounts], is idempotent, and safe to call from
 // several processes at once.

@@ -1,0 +1,82 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+
+	"candor.dev/candor/journal"
+	"candor.dev/candor/lifecycle"
+	"candor.dev/candor/policy"
+	"candor.dev/candor/statedir"
+	"candor.dev/candor/version"
+	"github.com/urfave/cli/v2"
+)
+
+func app() *cli.App {
+	return &cli.App{
+		Name:                 "candor",
+		Usage:                "shows and mends what containers hold of this node",
+		Description:          "Containers run under io.containerd.candor.v1 (or candor-runc) and ask by candor.dev/ annotations;\nthis command is the operator's view of what they were given.",
+		HideVersion:          true,
+		EnableBashCompletion: true,
+		Flags: []cli.Flag{
+			&cli.StringFlag{Name: "config", Usage: "the node's policy", Value: policy.DefaultPath, EnvVars: []string{"CANDOR_CONFIG"}, TakesFile: true},
+			&cli.StringFlag{Name: "state-dir", Usage: "state directory, instead of the policy's", EnvVars: []string{"CANDOR_STATE_DIR"}},
+		},
+		Commands: []*cli.Command{listCommand(), inspectCommand(), specCommand(), gcCommand(), versionCommand()},
+		CommandNotFound: func(c *cli.Context, name string) {
+			fmt.Fprintf(c.App.ErrWriter, "candor: no command %q (see candor --help)\n", name)
+		},
+		Action: func(c *cli.Context) error {
+			if c.NArg() > 0 {
+				return cli.Exit("", 2) // CommandNotFound has said it
+			}
+			return cli.ShowAppHelp(c)
+		},
+	}
+}
+
+func versionCommand() *cli.Command {
+	return &cli.Command{
+		Name:  "version",
+		Usage: "print the version",
+		Action: func(c *cli.Context) error {
+			_, err := fmt.Fprintf(c.App.Writer, "candor %s\n", version.String())
+			return err
+		},
+	}
+}
+
+// onNode opens the node that the global flags name and runs the command there.
+func onNode(c *cli.Context, run func(*lifecycle.Node) error) error {
+	dir := c.String("state-dir")
+	if dir == "" {
+		p, err := policy.Load(c.String("config"))
+		if err != nil {
+			return fmt.Errorf("%w (--state-dir DIR works without a policy)", err)
+		}
+		dir = p.StateDir
+	}
+	return statedir.InHostMounts(func() error {
+		n, err := lifecycle.OpenNode(dir, journal.New(dir, "candor"))
+		if err != nil {
+			return err
+		}
+		return run(n)
+	})
+}
+
+// oneArgument returns the command's only argument.
+func oneArgument(c *cli.Context, what string) (string, error) {
+	if c.NArg() != 1 {
+		return "", fmt.Errorf("%s takes one argument: %s", c.Command.Name, what)
+	}
+	return c.Args().First(), nil
+}
+
+func noArguments(c *cli.Context) error {
+	if c.NArg() != 0 {
+		return errors.New(c.Command.Name + " takes no arguments")
+	}
+	return nil
+}

@@ -1,0 +1,226 @@
+// Package hook is what candor's OCI hooks share: arguments, the state on
+// standard input, the container's spec, a deadline, and one line for an error.
+//
+// A hook needs neither shim nor specgen: Podman's and CRI-O's hooks.d can call
+// it as it is. It links no containerd, no urfave/cli, no protobuf: their inits
+// would cost each container milliseconds.
+package hook
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"candor.dev/candor/journal"
+	"candor.dev/candor/lifecycle"
+	"candor.dev/candor/policy"
+	"candor.dev/candor/statedir"
+	"candor.dev/candor/version"
+)
+
+// deadline is what a hook allows itself: with the undo after it, it stays below
+// the 10 s after which the runtime would kill it half way.
+const deadline = 6 * time.Second
+
+// maxStateBytes bounds the state that is read from standard input.
+const maxStateBytes = 1 << 20
+
+// Call is one call of a hook.
+type Call struct {
+	Node      *lifecycle.Node
+	Container lifecycle.Container
+	Policy    *policy.Policy
+	// Caller is who asks, as the engine's own entry in the hook's arguments
+	// says ("containerd:default"); "" is nobody, and is granted nothing.
+	Caller string
+}
+
+// Hook is one of candor's hooks.
+type Hook struct {
+	Name    string
+	Summary string
+	// AfterEnd is set for a hook that runs when the container is gone: no
+	// spec is read, and a broken policy does not keep it from its work. What
+	// it could not do is told, and left to the reconciler, but is no failure:
+	// runc has removed the container by then, would report a delete that
+	// failed, and never call again (runc#4363).
+	AfterEnd bool
+	Run      func(context.Context, Call) error
+}
+
+// Main runs the hook and returns the exit status: 0, 1 when it could not do its
+// work, 2 when it was called wrongly. An error is one line on standard error,
+// which the runtime shows to the user, and in the journal.
+func (h Hook) Main(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	o, err := parseOptions(args)
+	switch {
+	case err != nil:
+		fmt.Fprintf(stderr, "%s: %s\n", h.Name, oneLine(err))
+		return 2
+	case o.help:
+		fmt.Fprintf(stdout, usage, h.Name, h.Summary, policy.DefaultPath)
+		return 0
+	case o.version:
+		fmt.Fprintf(stdout, "%s %s\n", h.Name, version.String())
+		return 0
+	}
+	call, stateDir, err := h.read(o, stdin)
+	if err != nil {
+		fmt.Fprintf(stderr, "%s: %s\n", h.Name, oneLine(err))
+		return 1
+	}
+	if err := h.run(call, stateDir); err != nil {
+		fmt.Fprintf(stderr, "%s: container %s: %s\n", h.Name, call.Container.ID, oneLine(err))
+		if !h.AfterEnd {
+			return 1
+		}
+	}
+	return 0
+}
+
+const usage = `%s: %s
+
+It is an OCI hook: the container's state comes on standard input.
+
+Options:
+  --config FILE     the node's policy (default %s)
+  --state-dir DIR   state directory, instead of the policy's
+  --caller NAME     who asks: containerd:NAMESPACE, kubernetes:NAMESPACE,
+                    docker, podman, crio or runc; without it nothing is granted
+  --version, --help
+`
+
+// read takes in all that the hook works on, before it touches anything.
+func (h Hook) read(o options, stdin io.Reader) (Call, string, error) {
+	st, err := readState(stdin)
+	if err != nil {
+		return Call{}, "", err
+	}
+	call := Call{Caller: o.caller, Container: lifecycle.Container{ID: st.ID, Bundle: st.Bundle, PID: st.PID}}
+	if !h.AfterEnd {
+		if st.PID <= 0 {
+			return Call{}, "", fmt.Errorf("container %s: its state has no pid: this hook runs at createRuntime", st.ID)
+		}
+		if call.Container.Spec, err = lifecycle.ReadSpec(st.Bundle); err != nil {
+			return Call{}, "", fmt.Errorf("container %s: %w", st.ID, err)
+		}
+	}
+	call.Policy, err = policy.Load(o.config)
+	if err != nil && (!h.AfterEnd || o.stateDir == "") {
+		return Call{}, "", fmt.Errorf("container %s: %w", st.ID, err)
+	}
+	if o.stateDir != "" {
+		return call, o.stateDir, nil
+	}
+	return call, call.Policy.StateDir, nil
+}
+
+// run does the hook's work where pid 1's mounts are.
+func (h Hook) run(call Call, stateDir string) error {
+	ctx, cancel := context.WithTimeout(context.Background(), deadline)
+	defer cancel()
+	return statedir.InHostMounts(func() (err error) {
+		log := journal.New(stateDir, h.Name)
+		if call.Node, err = lifecycle.OpenNode(stateDir, log); err != nil {
+			return err
+		}
+		if err := h.Run(ctx, call); err != nil {
+			log.Error(oneLine(err), "container", call.Container.ID, "caller", call.Caller)
+			return err
+		}
+		return nil
+	})
+}
+
+// options are a hook's arguments, read by hand: a flag package costs more than
+// the hook does.
+type options struct {
+	config, stateDir, caller string
+	help, version            bool
+}
+
+func parseOptions(args []string) (options, error) {
+	o := options{config: policy.DefaultPath}
+	values := map[string]*string{"--config": &o.config, "--state-dir": &o.stateDir, "--caller": &o.caller}
+	for len(args) > 0 {
+		name, value, joined := strings.Cut(args[0], "=")
+		args = args[1:]
+		switch name {
+		case "--help", "-h":
+			o.help = true
+			continue
+		case "--version":
+			o.version = true
+			continue
+		}
+		to, ok := values[name]
+		if !ok {
+			return options{}, fmt.Errorf("unknown argument %q (see --help)", name)
+		}
+		if !joined {
+			if len(args) == 0 {
+				return options{}, fmt.Errorf("%s needs a value", name)
+			}
+			value, args = args[0], args[1:]
+		}
+		*to = value
+	}
+	return o, nil
+}
+
+// state is what is read of the container's state (runtime-spec, runtime.md).
+type state struct {
+	ID     string `json:"id"`
+	PID    int    `json:"pid"`
+	Bundle string `json:"bundle"`
+}
+
+func readState(r io.Reader) (state, error) {
+	b, err := io.ReadAll(io.LimitReader(r, maxStateBytes+1))
+	if err != nil {
+		return state{}, fmt.Errorf("read the container's state: %w", err)
+	}
+	var s state
+	if err := json.Unmarshal(b, &s); err != nil {
+		return state{}, fmt.Errorf("standard input is not the JSON state of a container: %w", err)
+	}
+	if err := checkID(s.ID); err != nil {
+		return state{}, err
+	}
+	if !filepath.IsAbs(s.Bundle) {
+		return state{}, fmt.Errorf("state of container %s: bundle %q is not an absolute path", s.ID, s.Bundle)
+	}
+	s.Bundle = filepath.Clean(s.Bundle)
+	return s, nil
+}
+
+// checkID takes what runc takes as an id (libcontainer/factory_linux.go): it
+// becomes part of file names.
+func checkID(id string) error {
+	if id == "" || len(id) > 200 || id == "." || id == ".." {
+		return fmt.Errorf("state has no container id that can be used: %q", id)
+	}
+	for _, c := range id {
+		switch {
+		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', c == '_', c == '+', c == '-', c == '.':
+		default:
+			return fmt.Errorf("container id %q has a character that is not allowed", id)
+		}
+	}
+	return nil
+}
+
+// oneLine is an error as one line, whatever was joined or quoted into it.
+func oneLine(err error) string {
+	return strings.Join(strings.FieldsFunc(err.Error(), func(r rune) bool { return r == '\n' || r == '\r' }), "; ")
+}
+
+// ExitMain is [Hook.Main] for a main function.
+func (h Hook) ExitMain() {
+	os.Exit(h.Main(os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
+}

@@ -1,0 +1,105 @@
+package lifecycle
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+
+	"candor.dev/candor/egress"
+	"candor.dev/candor/ledger"
+	"candor.dev/candor/nic"
+	"candor.dev/candor/request"
+)
+
+// shape puts the record's limit on every device in the container's network
+// namespace. Where there is none yet the record becomes pending: the engine
+// brings the network after create, and [Node.Late] shapes it before start.
+func (n *Node) shape(lock *ledger.Lock, r *ledger.Record, target *nic.Namespace) error {
+	links, err := egress.Devices(target.Handle())
+	if err != nil {
+		return fmt.Errorf("list the container's network devices: %w", err)
+	}
+	if len(links) == 0 {
+		r.State = ledger.Pending
+		return nil
+	}
+	r.Egress.Devices = nil
+	for _, link := range links {
+		attrs := link.Attrs()
+		r.Egress.Devices = append(r.Egress.Devices, ledger.ShapedDevice{Name: attrs.Name, Index: attrs.Index, GSOMaxSizeBefore: attrs.GSOMaxSize})
+	}
+	if err := lock.Write(r); err != nil {
+		return err
+	}
+	for i, link := range links {
+		shaped, err := egress.Shape(target.Handle(), link, r.Egress.LimitBits)
+		if err != nil {
+			return fmt.Errorf("limit %s to %s: %w", link.Attrs().Name, request.Rate(r.Egress.LimitBits), err)
+		}
+		shaped.GSOMaxSizeBefore = r.Egress.Devices[i].GSOMaxSizeBefore
+		r.Egress.Devices[i] = shaped
+	}
+	r.State = ledger.Attached
+	return nil
+}
+
+// Late shapes the network of a container whose record is pending. It runs
+// after the engine made the network and before the user's process starts; it
+// is one stat(2) for every other container. A container that asked for a limit
+// and still has no network is an error: it would run without its limit later.
+func (n *Node) Late(ctx context.Context, id, bundle string) (err error) {
+	key := ledger.Key(id, bundle)
+	r, err := n.store.Read(key)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if r.State != ledger.Pending {
+		return nil
+	}
+	lock, err := n.store.Lock(ctx, key)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, lock.Unlock()) }()
+	if r, err = lock.Read(); err != nil || r.State != ledger.Pending {
+		return err
+	}
+	target, err := initNetns(r.Owner)
+	if err != nil {
+		return fmt.Errorf("open the container's network namespace: %w", err)
+	}
+	defer target.Close()
+	if err := n.shape(lock, r, target); err != nil {
+		return err
+	}
+	if r.State == ledger.Pending {
+		return fmt.Errorf("%segress-limit=%s: the container has no network device to limit", request.Prefix, request.Rate(r.Egress.LimitBits))
+	}
+	return lock.Write(r)
+}
+
+// unshape takes candor's qdiscs off devices that stay in a namespace that
+// lives on, such as the veth of a pod. Those of NICs went with their move.
+func unshape(r *ledger.Record, inside []*nic.Namespace) error {
+	if r.Egress == nil {
+		return nil
+	}
+	var errs []error
+	for _, ns := range inside {
+		if ns.ID() != r.Netns {
+			continue
+		}
+		for _, d := range r.Egress.Devices {
+			if err := egress.Unshape(ns.Handle(), d, d.GSOMaxSizeBefore); err != nil && !errors.Is(err, os.ErrNotExist) {
+				errs = append(errs, fmt.Errorf("take the limit off %s: %w", d.Name, err))
+			}
+		}
+		break
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,249 @@
+package lifecycle
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"time"
+
+	"candor.dev/candor/ledger"
+	"candor.dev/candor/nic"
+	"candor.dev/candor/policy"
+	"candor.dev/candor/request"
+	"candor.dev/candor/statedir"
+)
+
+// undoTimeout is what giving back may take after an attach that ran out of its
+// own time: together they stay below the hook's timeout of 10 s.
+const undoTimeout = 3 * time.Second
+
+// AttachNetwork gives the container the NICs and the egress limit that its
+// annotations ask for and the policy grants to the caller. Where it returns an
+// error the node is as it was before. Asked again for the same container, it
+// finds the work done and does nothing.
+func (n *Node) AttachNetwork(ctx context.Context, c Container, p *policy.Policy, caller string) error {
+	req, err := request.Parse(c.Spec.Annotations)
+	if err != nil {
+		return err
+	}
+	if len(req.NICs) == 0 && req.EgressLimit == 0 {
+		return nil
+	}
+	if req.EgressLimit != 0 && c.Spec.HasCapability("CAP_NET_ADMIN") {
+		return fmt.Errorf("%segress-limit=%s: the container has CAP_NET_ADMIN and could undo a limit on its own device: drop the capability or the limit", request.Prefix, req.EgressLimit)
+	}
+	if c.Spec.PodMember() {
+		return nil // the pod's network is the sandbox's
+	}
+	grants, err := grant(p, caller, req)
+	if err != nil {
+		return err
+	}
+	owner, err := ledger.FindProcess(c.PID)
+	if err != nil {
+		return fmt.Errorf("find the container's init %d: %w", c.PID, err)
+	}
+	host, err := nic.Current()
+	if err != nil {
+		return err
+	}
+	defer host.Close()
+	target, err := initNetns(owner)
+	if err != nil {
+		return fmt.Errorf("open the container's network namespace: %w", err)
+	}
+	defer target.Close()
+	shared, err := isHostNetns(target, host)
+	if err != nil {
+		return err
+	}
+	if shared {
+		return errors.New("the container has the host's network namespace: it can be given neither NIC nor limit; run it with a network namespace of its own")
+	}
+
+	a := attachment{node: n, host: host, target: target, grants: grants}
+	a.record = &ledger.Record{
+		Key: ledger.Key(c.ID, c.Bundle), ID: c.ID, Bundle: c.Bundle, Caller: caller, State: ledger.Intent,
+		Created: time.Now().UTC(), BootID: n.bootID, Owner: owner, Netns: target.ID(), HostNetns: host.ID(),
+		SandboxID: c.Spec.Sandbox(),
+	}
+	if req.EgressLimit != 0 {
+		a.record.Egress = &ledger.Egress{LimitBits: uint64(req.EgressLimit)}
+	}
+	return a.run(ctx)
+}
+
+func grant(p *policy.Policy, caller string, req request.Request) ([]policy.Grant, error) {
+	var grants []policy.Grant
+	for _, r := range req.NICs {
+		g, err := p.GrantNIC(caller, r)
+		if err != nil {
+			return nil, err
+		}
+		grants = append(grants, g)
+	}
+	if req.EgressLimit != 0 {
+		if err := p.GrantLimit(caller, req.EgressLimit); err != nil {
+			return nil, err
+		}
+	}
+	return grants, nil
+}
+
+// attachment is one AttachNetwork under way: all NICs and the limit of a
+// container are one transaction.
+type attachment struct {
+	node         *Node
+	host, target *nic.Namespace
+	grants       []policy.Grant
+	record       *ledger.Record
+	lock         *ledger.Lock
+}
+
+func (a *attachment) run(ctx context.Context) (err error) {
+	done, err := a.reserve(ctx)
+	if err != nil || done {
+		return err
+	}
+	defer func() { err = errors.Join(err, a.lock.Unlock()) }()
+	defer func() {
+		if err == nil {
+			return
+		}
+		undo, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTimeout)
+		defer cancel()
+		err = errors.Join(err, a.node.giveBack(undo, a.lock, a.record))
+	}()
+	if err := a.pin(); err != nil {
+		return err
+	}
+	for i := range a.record.NICs {
+		if err := nic.Attach(ctx, a.host, a.target, &a.record.NICs[i], nicConfig(a.grants[i]), a.save); err != nil {
+			return err
+		}
+	}
+	a.record.State = ledger.Attached
+	if a.record.Egress != nil {
+		if err := a.node.shape(a.lock, a.record, a.target); err != nil {
+			return err
+		}
+	}
+	if !a.record.Owner.Alive() {
+		return fmt.Errorf("the container's init %d died while its network was attached", a.record.Owner.PID)
+	}
+	return a.save()
+}
+
+func (a *attachment) save() error { return a.lock.Write(a.record) }
+
+// reserve chooses the NICs and writes the intent, under the allocator's lock: a
+// second container that asks for the same NIC meets the record. It reports
+// done when this very container has been attached already. On success it holds
+// the record's lock.
+func (a *attachment) reserve(ctx context.Context) (done bool, err error) {
+	release, err := a.node.store.LockAllocator(ctx)
+	if err != nil {
+		return false, err
+	}
+	defer release()
+	lock, err := a.node.store.Lock(ctx, a.record.Key)
+	if err != nil {
+		return false, err
+	}
+	defer func() {
+		if err != nil || done {
+			err = errors.Join(err, lock.Unlock())
+		}
+	}()
+	if done, err := a.node.takeOver(ctx, lock, a.record); done || err != nil {
+		return done, err
+	}
+	for _, g := range a.grants {
+		chosen, err := a.node.choose(a.host, g, a.record)
+		if err != nil {
+			return false, err
+		}
+		a.record.NICs = append(a.record.NICs, chosen)
+	}
+	if err := lock.Write(a.record); err != nil {
+		return false, err
+	}
+	a.lock = lock
+	return false, nil
+}
+
+// takeOver looks at the record that stands under the new one's key. One of a
+// dead container (the same id again after a kill -9) is given back first; one
+// of this very init means that the work was done already, unless only the view
+// stands in it, which the new record then takes along, or an attempt that was
+// cut short, which is given back.
+func (n *Node) takeOver(ctx context.Context, lock *ledger.Lock, next *ledger.Record) (done bool, err error) {
+	old, err := lock.Read()
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	if old.Owner == next.Owner && old.BootID == next.BootID {
+		next.View = old.View
+		if old.State != ledger.Intent {
+			return len(old.NICs) > 0 || old.Egress != nil, nil
+		}
+		// A hook before us was killed half way: begin anew.
+		return false, n.giveBack(ctx, lock, old)
+	}
+	if old.Owner.Alive() && old.BootID == n.bootID {
+		return false, fmt.Errorf("container %s: another one with this id and bundle runs (pid %d)", next.ID, old.Owner.PID)
+	}
+	return false, n.giveBack(ctx, lock, old)
+}
+
+// choose finds the NIC of a grant on the host and takes down how it is.
+func (n *Node) choose(host *nic.Namespace, g policy.Grant, r *ledger.Record) (ledger.NIC, error) {
+	records, err := n.store.List()
+	if err != nil {
+		return ledger.NIC{}, err
+	}
+	mac := g.MAC.String()
+	for _, other := range append(records, r) {
+		for _, held := range other.NICs {
+			if (held.MAC == mac || held.PermanentMAC == mac) && other.BootID == n.bootID {
+				return ledger.NIC{}, fmt.Errorf("nic %s is held by container %s since %s: it comes back when that one is deleted (see 'candor list')",
+					mac, other.ID, other.Created.Format(time.RFC3339))
+			}
+		}
+	}
+	link, err := nic.Find(host, nic.Selector{MAC: g.MAC, MACs: g.Pool.MACs, Names: g.Pool.Names, PCI: g.Pool.PCI, Drivers: g.Pool.Drivers})
+	if err != nil {
+		return ledger.NIC{}, fmt.Errorf("pool %s: %w", g.Pool.Name, err)
+	}
+	chosen, err := nic.Snapshot(host, link)
+	if err != nil {
+		return ledger.NIC{}, fmt.Errorf("pool %s: %w", g.Pool.Name, err)
+	}
+	chosen.Pool, chosen.Kind, chosen.Interface = g.Pool.Name, g.Pool.Kind, g.Interface
+	if chosen.TransientName, err = nic.TransientName(); err != nil {
+		return ledger.NIC{}, err
+	}
+	return chosen, nil
+}
+
+func (a *attachment) pin() error {
+	if err := statedir.PinNetns(a.node.StateDir, a.record.Key, a.target.File()); err != nil {
+		return err
+	}
+	return statedir.PinNetns(a.node.StateDir, hostPin(a.record.Key), a.host.File())
+}
+
+func nicConfig(g policy.Grant) nic.Config {
+	cfg := nic.Config{
+		Addresses: g.Addresses, KeepAddresses: g.KeepAddresses, Gateways: g.Gateways,
+		DefaultRoute: g.DefaultRoute, MTU: g.MTU,
+	}
+	for _, r := range g.Routes {
+		cfg.Routes = append(cfg.Routes, nic.Route{Destination: r.Dst, Gateway: r.GW})
+	}
+	return cfg
+}

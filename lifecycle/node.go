@@ -1,0 +1,113 @@
+package lifecycle
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"strings"
+
+	"candor.dev/candor/ledger"
+	"candor.dev/candor/nic"
+	"candor.dev/candor/statedir"
+)
+
+// Node is the machine as candor works on it. Its methods run in pid 1's mount
+// namespace ([statedir.InHostMounts]).
+type Node struct {
+	StateDir string
+	Log      *slog.Logger
+
+	store  *ledger.Store
+	bootID string
+}
+
+// OpenNode prepares the state directory and opens the ledger in it.
+func OpenNode(stateDir string, log *slog.Logger) (*Node, error) {
+	if err := statedir.Prepare(stateDir); err != nil {
+		return nil, err
+	}
+	store, err := ledger.Open(stateDir)
+	if err != nil {
+		return nil, err
+	}
+	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return nil, fmt.Errorf("read boot id: %w", err)
+	}
+	return &Node{StateDir: stateDir, Log: log, store: store, bootID: strings.TrimSpace(string(boot))}, nil
+}
+
+// Store is the node's ledger.
+func (n *Node) Store() *ledger.Store { return n.store }
+
+// hostPin is the name of the pin of the namespace that a record's NICs came
+// from. It matters where the engine runs in a network namespace of its own.
+func hostPin(key string) string { return key + ".host" }
+
+// initNetns opens the network namespace of a container's init. The pidfd that
+// is opened first, and asked again at the end, proves that the pid was not
+// given to another process in between.
+func initNetns(owner ledger.Process) (*nic.Namespace, error) {
+	pidfd, err := owner.OpenPidfd()
+	if err != nil {
+		return nil, fmt.Errorf("init %d: %w", owner.PID, err)
+	}
+	defer pidfd.Close()
+	ns, err := nic.Open(fmt.Sprintf("/proc/%d/ns/net", owner.PID))
+	if err != nil {
+		return nil, err
+	}
+	if !owner.Alive() {
+		return nil, errors.Join(fmt.Errorf("init %d: %w", owner.PID, os.ErrProcessDone), ns.Close())
+	}
+	return ns, nil
+}
+
+// isHostNetns reports whether ns is the namespace that this process or pid 1
+// runs in.
+func isHostNetns(ns, host *nic.Namespace) (bool, error) {
+	if ns.ID() == host.ID() {
+		return true, nil
+	}
+	f, err := os.Open("/proc/1/ns/net")
+	if err != nil {
+		return false, fmt.Errorf("open pid 1's network namespace: %w", err)
+	}
+	defer f.Close()
+	id, err := statedir.NamespaceOf(f)
+	if err != nil {
+		return false, err
+	}
+	return ns.ID() == id, nil
+}
+
+// hostNamespace opens the namespace that a record's NICs came from: our own,
+// pid 1's, or, when both are others, the one that was pinned.
+func (n *Node) hostNamespace(r *ledger.Record) (*nic.Namespace, error) {
+	var errs []error
+	for _, open := range []func() (*nic.Namespace, error){
+		nic.Current,
+		func() (*nic.Namespace, error) { return nic.Open("/proc/1/ns/net") },
+		func() (*nic.Namespace, error) { return n.openPin(hostPin(r.Key)) },
+	} {
+		ns, err := open()
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		if ns.ID() == r.HostNetns {
+			return ns, nil
+		}
+		errs = append(errs, ns.Close())
+	}
+	return nil, fmt.Errorf("the network namespace that the nics came from (inode %d) is gone: %w", r.HostNetns.Inode, errors.Join(errs...))
+}
+
+func (n *Node) openPin(name string) (*nic.Namespace, error) {
+	f, err := statedir.OpenPin(n.StateDir, name)
+	if err != nil {
+		return nil, err
+	}
+	return nic.FromFile(f)
+}

@@ -1,0 +1,182 @@
+package statedir
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+func prepareDir(t *testing.T) string {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("mounts need root")
+	}
+	dir := filepath.Join(t.TempDir(), "state")
+	if err := Prepare(dir); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil {
+			t.Error(err)
+		}
+	})
+	return dir
+}
+
+func mountsOf(t *testing.T, dir string) []string {
+	t.Helper()
+	b, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var lines []string
+	for line := range strings.Lines(string(b)) {
+		if f := strings.Fields(line); f[4] == dir {
+			lines = append(lines, line)
+		}
+	}
+	return lines
+}
+
+func TestPrepareMountsOnceAndUnbindable(t *testing.T) {
+	dir := prepareDir(t)
+	var group sync.WaitGroup
+	for range 8 {
+		group.Go(func() {
+			if err := Prepare(dir); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	group.Wait()
+	lines := mountsOf(t, dir)
+	if len(lines) != 1 || !strings.Contains(lines[0], " unbindable ") {
+		t.Errorf("mounts on the state directory: %q, want one that is unbindable", lines)
+	}
+}
+
+// What `-v /run:/host/run` does under runc: everything slave, then a recursive
+// bind of the parent.
+func TestRecursiveBindOfTheParentSeesNothing(t *testing.T) {
+	dir := prepareDir(t)
+	if err := os.WriteFile(filepath.Join(dir, "secret"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Mount("tmpfs", filepath.Join(mkdir(t, dir, "fs")), "tmpfs", 0, ""); err != nil {
+		t.Fatal(err)
+	}
+	out, err := exec.Command("unshare", "-m", "--propagation", "slave", "sh", "-c", `mkdir "$1/copy" && mount --rbind "$(dirname "$2")" "$1/copy" && grep -c "$1/copy" /proc/self/mountinfo; ls "$1/copy/state"`, "sh", t.TempDir(), dir).CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	if got := strings.Fields(string(out)); len(got) != 2 || got[0] != "1" || got[1] != "secret" {
+		// The directory's own files lie in the parent's file system; the
+		// mounts below (pins, view) are what must not come along.
+		t.Errorf("a copy of the parent shows %q, want one mount and no view", out)
+	}
+}
+
+func mkdir(t *testing.T, elem ...string) string {
+	t.Helper()
+	p := filepath.Join(elem...)
+	if err := os.Mkdir(p, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+func TestPrepareRefusesWhatIsNotRootsAlone(t *testing.T) {
+	parent := t.TempDir()
+	open := mkdir(t, parent, "open")
+	if err := os.Chmod(open, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink("/tmp", filepath.Join(parent, "link")); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(parent, "file"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, dir := range []string{open, filepath.Join(parent, "link"), filepath.Join(parent, "file"), "relative", "/"} {
+		if err := Prepare(dir); err == nil {
+			t.Errorf("Prepare(%q) succeeded", dir)
+		}
+	}
+}
+
+func TestPinKeepsTheNamespace(t *testing.T) {
+	dir := prepareDir(t)
+	ns := newNetns(t)
+	want, err := NamespaceOf(ns)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 { // a second pin replaces the first
+		if err := PinNetns(dir, "c1-1", ns); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ns.Close()
+	pinned, err := OpenPin(dir, "c1-1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := NamespaceOf(pinned)
+	pinned.Close()
+	if err != nil || got != want {
+		t.Errorf("pinned %v, %v; want %v", got, err, want)
+	}
+	for range 2 {
+		if err := Unpin(dir, "c1-1"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := OpenPin(dir, "c1-1"); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("OpenPin = %v, want not exist", err)
+	}
+	if pins, err := Pins(dir); err != nil || len(pins) != 0 {
+		t.Errorf("Pins = %v, %v; want none", pins, err)
+	}
+}
+
+func TestPinThatWasNeverBoundCountsAsAbsent(t *testing.T) {
+	dir := prepareDir(t)
+	mkdir(t, dir, "netns")
+	if err := os.WriteFile(filepath.Join(dir, "netns", "c1-1"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := OpenPin(dir, "c1-1"); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("OpenPin = %v, want not exist", err)
+	}
+}
+
+func newNetns(t *testing.T) *os.File {
+	t.Helper()
+	type result struct {
+		f   *os.File
+		err error
+	}
+	c := make(chan result)
+	go func() {
+		runtime.LockOSThread() // the thread is thrown away
+		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+			c <- result{nil, err}
+			return
+		}
+		f, err := os.Open("/proc/thread-self/ns/net")
+		c <- result{f, err}
+	}()
+	r := <-c
+	if r.err != nil {
+		t.Fatal(r.err)
+	}
+	return r.f
+}
