@@ -11,7 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-func pinPath(stateDir, name string) string { return filepath.Join(stateDir, "netns", name) }
+func pinPath(name string) string { return filepath.Join(PinDir, name) }
 
 // NamespaceOf names the namespace behind an open nsfs file.
 func NamespaceOf(f *os.File) (ledger.Namespace, error) {
@@ -22,25 +22,40 @@ func NamespaceOf(f *os.File) (ledger.Namespace, error) {
 	return ledger.Namespace{Device: st.Dev, Inode: st.Ino}, nil
 }
 
-// PinNetns keeps the namespace alive under STATE_DIR/netns/name after its last
-// process is gone. A pin of that name that is there already is replaced.
+// PinNetns keeps the namespace alive, under a name, after its last process is
+// gone. A pin of that name that is there already is replaced.
 func PinNetns(stateDir, name string, netns *os.File) error {
-	dir := filepath.Join(stateDir, "netns")
-	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
-		return fmt.Errorf("pin netns: %w", err)
-	}
-	if err := Unpin(stateDir, name); err != nil {
-		return err
-	}
-	path := pinPath(stateDir, name)
-	f, err := os.OpenFile(path, os.O_RDONLY|os.O_CREATE|os.O_EXCL|unix.O_CLOEXEC, 0)
+	err := InMounts(stateDir, func() error {
+		if err := unpin(name); err != nil {
+			return err
+		}
+		path := pinPath(name)
+		f, err := os.OpenFile(path, os.O_RDONLY|os.O_CREATE|os.O_EXCL, 0)
+		if err != nil {
+			return err
+		}
+		f.Close()
+		if err := bindFile(netns, path); err != nil {
+			return errors.Join(err, os.Remove(path))
+		}
+		return nil
+	})
 	if err != nil {
-		return fmt.Errorf("pin netns: %w", err)
+		return fmt.Errorf("pin network namespace: %w", err)
 	}
-	f.Close()
-	source := fmt.Sprintf("/proc/thread-self/fd/%d", netns.Fd())
-	if err := unix.Mount(source, path, "", unix.MS_BIND, ""); err != nil {
-		return errors.Join(fmt.Errorf("pin netns: %w", &os.PathError{Op: "bind", Path: path, Err: err}), os.Remove(path))
+	return nil
+}
+
+// bindFile binds an open file: by descriptor, since no path of the host leads
+// into candor's mount namespace.
+func bindFile(f *os.File, path string) error {
+	tree, err := unix.OpenTree(int(f.Fd()), "", unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_EMPTY_PATH)
+	if err != nil {
+		return &os.PathError{Op: "open_tree", Path: f.Name(), Err: err}
+	}
+	defer unix.Close(tree)
+	if err := unix.MoveMount(tree, "", unix.AT_FDCWD, path, unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
+		return &os.PathError{Op: "move_mount", Path: path, Err: err}
 	}
 	return nil
 }
@@ -48,54 +63,56 @@ func PinNetns(stateDir, name string, netns *os.File) error {
 // OpenPin opens a pinned namespace. It returns an error wrapping
 // [fs.ErrNotExist] where there is no pin, or only the empty file of a pin that
 // was never bound.
-func OpenPin(stateDir, name string) (*os.File, error) {
-	path := pinPath(stateDir, name)
-	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW, 0)
-	if err != nil {
-		return nil, err
-	}
-	var st unix.Statfs_t
-	if err := unix.Fstatfs(int(f.Fd()), &st); err != nil {
-		f.Close()
-		return nil, &os.PathError{Op: "fstatfs", Path: path, Err: err}
-	}
-	if st.Type != unix.NSFS_MAGIC {
-		f.Close()
-		return nil, &os.PathError{Op: "open pin", Path: path, Err: fs.ErrNotExist}
-	}
-	return f, nil
+func OpenPin(stateDir, name string) (f *os.File, err error) {
+	err = InMounts(stateDir, func() error {
+		path := pinPath(name)
+		if pinned, err := isNamespace(path); err != nil {
+			return err
+		} else if !pinned {
+			return &os.PathError{Op: "open pin", Path: path, Err: fs.ErrNotExist}
+		}
+		f, err = os.Open(path)
+		return err
+	})
+	return f, err
 }
 
 // Unpin lets the namespace go. Where there is no such pin it does nothing.
 func Unpin(stateDir, name string) error {
-	path := pinPath(stateDir, name)
+	if err := InMounts(stateDir, func() error { return unpin(name) }); err != nil {
+		return fmt.Errorf("unpin network namespace: %w", err)
+	}
+	return nil
+}
+
+func unpin(name string) error {
+	path := pinPath(name)
 	for {
 		err := unix.Unmount(path, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW)
 		if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOENT) {
 			break // not, or no longer, a mount point
 		}
 		if err != nil {
-			return fmt.Errorf("unpin netns: %w", &os.PathError{Op: "umount", Path: path, Err: err})
+			return &os.PathError{Op: "umount", Path: path, Err: err}
 		}
 	}
 	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("unpin netns: %w", err)
+		return err
 	}
 	return nil
 }
 
 // Pins lists the names of all pins.
-func Pins(stateDir string) ([]string, error) {
-	entries, err := os.ReadDir(filepath.Join(stateDir, "netns"))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
+func Pins(stateDir string) (names []string, err error) {
+	err = InMounts(stateDir, func() error {
+		entries, err := os.ReadDir(PinDir)
+		for _, e := range entries {
+			names = append(names, e.Name())
+		}
+		return err
+	})
 	if err != nil {
 		return nil, fmt.Errorf("list pins: %w", err)
-	}
-	var names []string
-	for _, e := range entries {
-		names = append(names, e.Name())
 	}
 	return names, nil
 }

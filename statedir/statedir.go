@@ -65,33 +65,29 @@ func sameNamespace(a, b string) (bool, error) {
 	return sa.Dev == sb.Dev && sa.Ino == sb.Ino, nil
 }
 
-// Prepare makes the state directory, readable by root alone, and binds it on
-// itself as an unbindable mount: a container that is given the host's /run
-// receives neither the pins nor the view below it (mount_namespaces(7)). That
-// holds where the runtime makes the mounts of a new container slaves, as runc
-// does by default; rootfsPropagation "private" clears the flag.
-//
-// It is called inside [InHostMounts], is idempotent, and safe to call from
-// several processes at once.
+// Prepare makes the state directory, readable by root alone and a mount of its
+// own that nothing propagates out of, and candor's mount namespace in it
+// ([InMounts]). It is called inside [InHostMounts], is idempotent, and safe to
+// call from several processes at once. The error says what is wrong with a
+// directory that is not fit.
 func Prepare(dir string) error {
 	if !filepath.IsAbs(dir) || filepath.Clean(dir) == "/" {
 		return fmt.Errorf("state directory %q: not an absolute path below /", dir)
 	}
-	ready, err := prepared(dir)
-	if err != nil || ready {
+	if ready, err := prepared(dir); err != nil || ready {
 		return err
 	}
 	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
 		return fmt.Errorf("state directory: %w", err)
 	}
-	lock, err := os.OpenFile(filepath.Dir(dir), os.O_RDONLY|unix.O_DIRECTORY, 0)
+	parent, err := os.Open(filepath.Dir(dir))
 	if err != nil {
 		return fmt.Errorf("state directory: %w", err)
 	}
-	defer lock.Close()
+	defer parent.Close()
 	// Two that bind at once would stack two mounts, and each see its own.
-	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX); err != nil {
-		return &os.PathError{Op: "flock", Path: lock.Name(), Err: err}
+	if err := unix.Flock(int(parent.Fd()), unix.LOCK_EX); err != nil {
+		return &os.PathError{Op: "flock", Path: parent.Name(), Err: err}
 	}
 	if ready, err := prepared(dir); err != nil || ready {
 		return err
@@ -99,32 +95,41 @@ func Prepare(dir string) error {
 	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
 		return fmt.Errorf("state directory: %w", err)
 	}
-	return bindUnbindable(dir)
+	if mounted, err := isMountRoot(dir); err != nil {
+		return err
+	} else if !mounted {
+		if err := bindUnbindable(dir); err != nil {
+			return err
+		}
+	}
+	return prepareMounts(dir)
 }
 
-// bindUnbindable puts a clone of dir over itself whose propagation is already
-// unbindable when it appears: there is no moment at which a slave of the parent
-// mount could receive it.
+// bindUnbindable binds dir on itself. Unbindable is also private: the file of a
+// mount namespace can be bound below nothing else (mount_namespaces(7)), and
+// what is mounted there reaches no peer.
 func bindUnbindable(dir string) error {
-	tree, err := unix.OpenTree(unix.AT_FDCWD, dir, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
-	if err != nil {
-		return &os.PathError{Op: "open_tree", Path: dir, Err: err}
+	if err := unix.Mount(dir, dir, "", unix.MS_BIND, ""); err != nil {
+		return &os.PathError{Op: "bind", Path: dir, Err: err}
 	}
-	defer unix.Close(tree)
-	if err := unix.MoveMount(tree, "", unix.AT_FDCWD, dir, unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
-		return &os.PathError{Op: "move_mount", Path: dir, Err: err}
-	}
-	// Attaching below a shared mount makes the clone shared, whatever it was
-	// before; only now can it be changed for good.
-	if err := unix.MountSetattr(unix.AT_FDCWD, dir, 0, &unix.MountAttr{Propagation: unix.MS_UNBINDABLE}); err != nil {
-		return errors.Join(&os.PathError{Op: "mount_setattr", Path: dir, Err: err}, unix.Unmount(dir, unix.MNT_DETACH))
+	if err := unix.Mount("", dir, "", unix.MS_UNBINDABLE, ""); err != nil {
+		return errors.Join(&os.PathError{Op: "make unbindable", Path: dir, Err: err}, unix.Unmount(dir, unix.MNT_DETACH))
 	}
 	return nil
 }
 
-// prepared reports whether dir is a mount point already. It says in one line
-// what is wrong where the directory is not fit for root's secrets.
+// prepared reports whether nothing is left for [Prepare] to do.
 func prepared(dir string) (bool, error) {
+	mounted, err := isMountRoot(dir)
+	if err != nil || !mounted {
+		return false, err
+	}
+	return isNamespace(mountsPath(dir))
+}
+
+// isMountRoot reports whether dir is a mount point. It says in one line what is
+// wrong where the directory is not fit for root's secrets.
+func isMountRoot(dir string) (bool, error) {
 	var st unix.Statx_t
 	err := unix.Statx(unix.AT_FDCWD, dir, unix.AT_SYMLINK_NOFOLLOW, unix.STATX_BASIC_STATS, &st)
 	if errors.Is(err, unix.ENOENT) {
@@ -139,7 +144,6 @@ func prepared(dir string) (bool, error) {
 	if st.Uid != 0 || st.Mode&0o077 != 0 {
 		return false, fmt.Errorf("state directory %s: has to be root's alone (uid 0, mode 0700), is uid %d, mode %04o", dir, st.Uid, st.Mode&0o7777)
 	}
-	// STATX_ATTR_MOUNT_ROOT needs Linux 5.8, older than pidfd_getfd's 5.6
-	// by little; the view needs mount_setattr (5.12) anyway.
+	// STATX_ATTR_MOUNT_ROOT: Linux 5.8; the view needs 5.12 anyway.
 	return st.Attributes&unix.STATX_ATTR_MOUNT_ROOT != 0, nil
 }

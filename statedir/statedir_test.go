@@ -24,8 +24,10 @@ func prepareDir(t *testing.T) string {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil {
-			t.Error(err)
+		for range 2 { // removing twice is no error
+			if err := Remove(dir); err != nil {
+				t.Error(err)
+			}
 		}
 	})
 	return dir
@@ -63,24 +65,30 @@ func TestPrepareMountsOnceAndUnbindable(t *testing.T) {
 	}
 }
 
-// What `-v /run:/host/run` does under runc: everything slave, then a recursive
-// bind of the parent.
-func TestRecursiveBindOfTheParentSeesNothing(t *testing.T) {
+// What `-v /run:/host/run` does: a copy of the mount namespace, everything slave
+// or private, then a recursive bind of the parent.
+func TestNoCopyOfTheMountsHasPinsOrView(t *testing.T) {
 	dir := prepareDir(t)
-	if err := os.WriteFile(filepath.Join(dir, "secret"), nil, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if err := unix.Mount("tmpfs", filepath.Join(mkdir(t, dir, "fs")), "tmpfs", 0, ""); err != nil {
-		t.Fatal(err)
-	}
-	out, err := exec.Command("unshare", "-m", "--propagation", "slave", "sh", "-c", `mkdir "$1/copy" && mount --rbind "$(dirname "$2")" "$1/copy" && grep -c "$1/copy" /proc/self/mountinfo; ls "$1/copy/state"`, "sh", t.TempDir(), dir).CombinedOutput()
+	err := InMounts(dir, func() error { return unix.Mount("candor-test", ViewDir, "tmpfs", 0, "") })
 	if err != nil {
-		t.Fatalf("%v: %s", err, out)
+		t.Fatal(err)
 	}
-	if got := strings.Fields(string(out)); len(got) != 2 || got[0] != "1" || got[1] != "secret" {
-		// The directory's own files lie in the parent's file system; the
-		// mounts below (pins, view) are what must not come along.
-		t.Errorf("a copy of the parent shows %q, want one mount and no view", out)
+	ns := newNetns(t)
+	defer ns.Close()
+	if err := PinNetns(dir, "c1-1", ns); err != nil {
+		t.Fatal(err)
+	}
+	for _, propagation := range []string{"slave", "private", "unchanged"} {
+		script := `mount --rbind "$(dirname "$2")" "$1" && cat /proc/self/mountinfo`
+		out, err := exec.Command("unshare", "-m", "--propagation", propagation, "sh", "-c", script, "sh", t.TempDir(), dir).CombinedOutput()
+		if err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+		for line := range strings.Lines(string(out)) {
+			if strings.Contains(line, "candor-test") || strings.Contains(line, dir) && strings.Contains(line, "nsfs") {
+				t.Errorf("%s copy: %s", propagation, line)
+			}
+		}
 	}
 }
 
@@ -149,8 +157,8 @@ func TestPinKeepsTheNamespace(t *testing.T) {
 
 func TestPinThatWasNeverBoundCountsAsAbsent(t *testing.T) {
 	dir := prepareDir(t)
-	mkdir(t, dir, "netns")
-	if err := os.WriteFile(filepath.Join(dir, "netns", "c1-1"), nil, 0o600); err != nil {
+	err := InMounts(dir, func() error { return os.WriteFile(pinPath("c1-1"), nil, 0o600) })
+	if err != nil {
 		t.Fatal(err)
 	}
 	if _, err := OpenPin(dir, "c1-1"); !errors.Is(err, fs.ErrNotExist) {
