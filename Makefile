@@ -1,0 +1,143 @@
+# `make help` lists the targets.
+
+SHELL       := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+# Any Go from 1.21 on fetches the toolchain that go.mod names, also Debian's,
+# which ships with GOTOOLCHAIN=local. A root shell often lacks Go's own place.
+export GOTOOLCHAIN := auto
+export PATH := $(PATH):/usr/local/go/bin
+export CGO_ENABLED := 0
+
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+LDFLAGS := -s -w -X candor.dev/candor/version.Version=$(VERSION:v%=%)
+# -buildvcs=false: the version is stamped above, and git refuses to speak to a
+# root that builds in another user's clone.
+GOBUILD := go build -trimpath -buildvcs=false -ldflags '$(LDFLAGS)'
+
+PROGRAMS := containerd-shim-candor-v1 candor-runc candord candor
+HOOKS    := candor-prestart-net candor-prestart-lxcfs candor-poststop
+
+# Where `make install` puts things; DESTDIR for packages.
+PREFIX     ?= /usr/local
+BINDIR     ?= $(PREFIX)/bin
+LIBEXECDIR ?= /usr/libexec/candor
+SYSCONFDIR ?= /etc
+UNITDIR    ?= $(PREFIX)/lib/systemd/system
+
+# SETUP=no: install nothing, take the machine as it is.
+SETUP    ?= yes
+FUZZTIME ?= 60s
+BATS     ?= tests/bats
+
+.PHONY: help
+help: ## list these targets
+	@echo "make TARGET    (as root; setup installs what is missing, SETUP=no leaves that out)"; echo
+	@sed -n 's/^\([a-z][a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 16
+
+##### Building
+
+.PHONY: setup
+setup: ## install what a build and the demo need: apt packages, Go (says what, first)
+ifneq ($(SETUP),no)
+	@scripts/setup.sh demo
+endif
+
+.PHONY: setup-test
+setup-test:
+ifneq ($(SETUP),no)
+	@scripts/setup.sh test
+endif
+
+.PHONY: build
+build: $(addprefix bin/,$(PROGRAMS) $(HOOKS)) ## build candor's programs into bin/
+
+# Always remade: go build knows better than make what changed, and is quick.
+.PHONY: FORCE
+FORCE:
+
+bin/containerd-shim-candor-v1: FORCE
+	@$(GOBUILD) -o $@ ./shim/containerd-shim-candor-v1
+bin/candor-runc: FORCE
+	@$(GOBUILD) -o $@ ./shim/candor-runc
+bin/candor-%: FORCE
+	@$(GOBUILD) -o $@ ./hooks/$*
+bin/candord: FORCE
+	@$(GOBUILD) -o $@ ./cmd/candord
+bin/candor: FORCE
+	@$(GOBUILD) -o $@ ./cmd/candor
+
+.PHONY: tools
+tools: ## build containerd, ctr, its runc shim and runc into bin/tools/
+	@scripts/tools.sh peers
+
+##### Showing and testing
+
+.PHONY: demo
+demo: setup ## set up, build, and show candor beside runc (NIC=ens5: with your own NIC)
+	@$(MAKE) --no-print-directory tools build
+	@demo/run.sh $(if $(NIC),--nic $(NIC))
+
+.PHONY: test
+test: setup-test ## everything that can be tested on this machine
+	@$(MAKE) --no-print-directory tools build
+	@scripts/test.sh
+
+.PHONY: test-unit
+test-unit: ## Go tests (real kernel, throw-away namespaces; root)
+	@scripts/test.sh unit
+
+.PHONY: test-bats
+test-bats: tools build ## end-to-end tests against a private containerd (BATS=file for one)
+	@scripts/test.sh bats
+
+.PHONY: test-fresh
+test-fresh: ## the set-up, from nothing, in a debootstrapped bookworm without Go
+	@scripts/test.sh fresh
+
+.PHONY: fuzz
+fuzz: ## every fuzz target for FUZZTIME (60s)
+	@scripts/test.sh fuzz
+
+.PHONY: lint
+lint: setup-test ## golangci-lint, shellcheck, shfmt
+	@scripts/tools.sh lint
+	@scripts/lint.sh
+
+.PHONY: bench
+bench: ## measure beside the peers; tables in bench/results
+ifneq ($(SETUP),no)
+	@scripts/setup.sh bench
+endif
+	@$(MAKE) --no-print-directory tools build
+	@bench/run.sh
+
+.PHONY: soak
+soak: tools build ## start, kill and delete containers for MINUTES (10), then look for leftovers
+	@tests/soak/run.sh
+
+export FUZZTIME BATS
+
+##### Installing
+
+.PHONY: install
+install: build ## install under PREFIX (/usr/local), hooks in /usr/libexec/candor; DESTDIR works
+	install -d $(DESTDIR)$(BINDIR) $(DESTDIR)$(LIBEXECDIR) $(DESTDIR)$(UNITDIR) $(DESTDIR)$(SYSCONFDIR)/candor/config.d
+	install -m 0755 $(addprefix bin/,$(PROGRAMS)) $(DESTDIR)$(BINDIR)/
+	install -m 0755 $(addprefix bin/,$(HOOKS)) $(DESTDIR)$(LIBEXECDIR)/
+	for unit in packaging/systemd/*; do \
+	  sed 's|@BINDIR@|$(BINDIR)|g' "$$unit" >$(DESTDIR)$(UNITDIR)/"$${unit##*/}"; chmod 0644 $(DESTDIR)$(UNITDIR)/"$${unit##*/}"; done
+	@# The policy is the operator's: an existing one is never touched.
+	test -e $(DESTDIR)$(SYSCONFDIR)/candor/config.toml || \
+	  install -m 0600 packaging/config.toml $(DESTDIR)$(SYSCONFDIR)/candor/config.toml
+
+.PHONY: uninstall
+uninstall: ## remove what install put there; the policy in /etc/candor stays
+	rm -f $(addprefix $(DESTDIR)$(BINDIR)/,$(PROGRAMS)) $(addprefix $(DESTDIR)$(LIBEXECDIR)/,$(HOOKS))
+	for unit in packaging/systemd/*; do rm -f $(DESTDIR)$(UNITDIR)/"$${unit##*/}"; done
+	-rmdir --ignore-fail-on-non-empty $(DESTDIR)$(LIBEXECDIR) 2>/dev/null
+
+.PHONY: clean
+clean: ## remove bin/ except bin/tools
+	find bin -maxdepth 1 -type f -delete 2>/dev/null || true

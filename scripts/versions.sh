@@ -1,0 +1,17 @@
+# shellcheck shell=bash disable=SC2034  # sourced: the variables are used elsewhere
+# The peers that candor is built for, tested with and measured against.
+# `make tools` builds them; go.mod pins the same versions as libraries.
+
+CONTAINERD_MODULE=github.com/containerd/containerd/v2
+CONTAINERD_VERSION=v2.3.7
+RUNC_MODULE=github.com/opencontainers/runc
+RUNC_VERSION=v1.5.2
+
+# What `make setup` asks of the machine. Any Go from 1.21 on fetches the
+# toolchain that go.mod names.
+GO_MINIMUM=1.21
+
+PACKAGES_BUILD=(ca-certificates gcc git libc6-dev libseccomp-dev make pkg-config)
+PACKAGES_DEMO=(busybox-static ethtool iperf3 iproute2 jq nftables)
+PACKAGES_TEST=(bats debootstrap procps shellcheck strace)
+PACKAGES_BENCH=(hyperfine lxcfs)

@@ -1,0 +1,147 @@
+# shellcheck shell=bash
+# Removing what a lab made, and showing that nothing is left. Only what carries
+# the lab's own id is ever removed: several labs may run on one machine.
+
+# lab_processes prints the pids of the lab's processes: those that have its
+# directory, state directory or containerd namespace in their arguments or
+# environment. Never the caller's own shell.
+lab_processes() {
+	local dir pid
+	for dir in /proc/[0-9]*; do
+		pid=${dir#/proc/}
+		[[ $pid != "$$" && $pid != "$BASHPID" ]] || continue
+		grep -qsaF -e "$LAB_DIR/" -e "$LAB_STATE" -e "$LAB_NS" "$dir/cmdline" "$dir/environ" || continue
+		lab_dead "$pid" && continue
+		printf '%s\n' "$pid"
+	done
+}
+
+# lab_stragglers_down kills what is left: shims of a killed containerd, inits.
+lab_stragglers_down() {
+	local pids
+	pids=$(lab_processes)
+	[[ -n $pids ]] || return 0
+	# shellcheck disable=SC2086  # one word per pid is what is wanted
+	kill -KILL $pids 2>/dev/null || true
+	lab_wait 3 lab_no_processes || lab_error "processes that do not die: $(lab_processes | paste -sd' ')"
+}
+
+lab_no_processes() { [[ -z $(lab_processes) ]]; }
+
+# lab_mounts prints the lab's mount points, the innermost last. In pid 1's
+# namespace: that is where candor mounts.
+lab_mounts() {
+	awk -v a="$LAB_DIR" -v b="$LAB_STATE" '$5 == a || index($5, a "/") == 1 || $5 == b || index($5, b "/") == 1 { print $5 }' /proc/1/mountinfo
+}
+
+lab_has_mounts() { [[ -n $(lab_mounts) ]]; }
+
+lab_mounts_down() {
+	local point
+	lab_mounts | tac | while read -r point; do umount -l "$point" 2>/dev/null; done
+	# Again: an unmount may uncover a mount below it.
+	lab_mounts | tac | while read -r point; do umount -l "$point" 2>/dev/null; done
+	return 0
+}
+
+# lab_cgroups prints the lab's cgroups, the innermost first: the containers' lie
+# below containerd's namespace name, candord's carries the state directory's or a
+# hash of it and is found by what lives, or lived, in it.
+lab_cgroups() {
+	find /sys/fs/cgroup -mindepth 1 -maxdepth 3 -depth -type d \( -path "*/$LAB_NS*" -o -name "*$LAB_ID*" \) 2>/dev/null
+	local path
+	[[ -s $LAB_DIR/cgroups-before ]] || return 0
+	comm -13 "$LAB_DIR/cgroups-before" <(lab_candord_cgroups) | while read -r path; do
+		# Another lab's candord lives in its own: not ours, and not empty.
+		[[ -n $(cat "$path/cgroup.procs" 2>/dev/null) ]] || printf '%s\n' "$path"
+	done
+}
+
+lab_candord_cgroups() {
+	printf '/\n' # so that the file is never empty
+	find /sys/fs/cgroup -mindepth 1 -maxdepth 2 -type d -name 'candord*' 2>/dev/null | sort
+}
+
+lab_cgroups_down() {
+	local path
+	lab_cgroups | while read -r path; do lab_wait 2 rmdir "$path" || [[ ! -d $path ]] || lab_error "cgroup $path stays"; done
+}
+
+# lab_remember notes what the machine has before the lab changes anything.
+lab_remember() {
+	lab_candord_cgroups >"$LAB_DIR/cgroups-before"
+	lab_machine_state >"$LAB_DIR/machine-before"
+	LAB_MACHINE_BEFORE=$(<"$LAB_DIR/machine-before")
+}
+
+# lab_machine_state prints the machine's own network: what no lab may change.
+lab_machine_state() {
+	ip -j -d link show | jq -r '.[] | "link \(.ifname) \(.address) mtu \(.mtu) \(.flags | join(","))"'
+	ip -o addr show | awk '{ print "address", $2, $4 }'
+	ip -o route show table all | sed 's/ expires [0-9]*sec//; s/^/route /'
+	ip rule show | sed 's/^/rule /'
+	tc qdisc show | awk '{ print "qdisc", $2, $3, $4, $5 }'
+	nft list tables 2>/dev/null | sed 's/^/nft /'
+}
+
+# lab_snapshot prints the node as it is between tests: its links and their
+# settings, addresses, routes, rules, qdiscs, nft tables, namespaces, mounts,
+# records, cgroups and processes. candord and its mounts belong to the node, not
+# to a container, and are left out.
+lab_snapshot() { lab_snapshot_unsorted | sort; }
+
+lab_snapshot_unsorted() {
+	lab_node ip -j -d link show | jq -r '.[] | "link \(.ifname) \(.address) mtu \(.mtu) txqlen \(.txqlen) gso \(.gso_max_size) \(.altnames // [] | sort | join(",")) \(.ifalias // "") \(if (.flags | index("UP")) then "up" else "down" end)"'
+	lab_node ip -o addr show | awk '$4 !~ /^fe80:/ { print "address", $2, $4 }'
+	lab_node ip -o route show table all | grep -vE '^(fe80|ff00|multicast|local fe80|anycast)' | sed 's/^/route /'
+	lab_node ip rule show | sed 's/^/rule /'
+	lab_node tc qdisc show | awk '{ print "qdisc", $2, $3, $4, $5 }'
+	lab_node nft list ruleset 2>/dev/null | sed 's/^/nft /'
+	ip netns list | awk -v id="$LAB_ID-" 'index($1, id) == 1 { print "netns", $1 }'
+	lab_mounts | grep -vxF -e "$LAB_STATE" -e "$LAB_STATE/fs" | sed 's/^/mount /'
+	lab_records | sed 's/^/record /'
+	find "$LAB_STATE/netns" -mindepth 1 2>/dev/null | sed 's/^/pin /'
+	lab_cgroups | sort | grep -v '/candord' | grep -vE "/$LAB_NS(-b)?\$" | sed 's/^/cgroup /'
+	local pid
+	for pid in $(lab_processes); do
+		case $(readlink "/proc/$pid/exe") in
+		*/candord* | */containerd) ;;
+		*/bash | */iperf3) ;; # the tests' own
+		'') ;;
+		*) printf 'process %s\n' "$(tr '\0' ' ' <"/proc/$pid/cmdline")" ;;
+		esac
+	done
+}
+
+# lab_check_clean FILE [SECONDS]: the node is as the snapshot in FILE says, now
+# or within SECONDS (3): orphaned shims take a moment. Else prints the difference.
+lab_check_clean() {
+	local before=$1 after=$LAB_DIR/snapshot-after
+	lab_wait "${2:-3}" lab_same_as "$before" "$after" && return
+	lab_error "the node is not as it was before (- before, + now):"
+	diff -U0 "$before" "$after" | grep -E '^[-+][^-+]' >&2
+	return 1
+}
+
+lab_same_as() {
+	lab_snapshot >"$2"
+	cmp "$1" "$2"
+}
+
+# lab_check_gone: after lab_down nothing on the machine carries the lab's id, and
+# the machine's own network is as it was before lab_up.
+lab_check_gone() {
+	local left
+	left=$(
+		lab_processes | while read -r pid; do printf 'process %s %s\n' "$pid" "$(tr '\0' ' ' <"/proc/$pid/cmdline")"; done
+		lab_mounts | sed 's/^/mount /'
+		ip netns list | grep -F "$LAB_ID" | sed 's/^/netns /'
+		find /sys/fs/cgroup -maxdepth 3 -type d \( -name "*$LAB_ID*" -o -path "*/$LAB_NS*" \) 2>/dev/null | sed 's/^/cgroup /'
+		find /tmp /run /run/containerd/runc /run/containerd/s -maxdepth 1 -name "*$LAB_ID*" 2>/dev/null | sed 's/^/file /'
+		diff <(printf '%s\n' "$LAB_MACHINE_BEFORE") <(lab_machine_state) | grep '^[<>]'
+	)
+	[[ -z $left ]] && return
+	lab_error "left behind by $LAB_ID (< before, > now):"
+	printf '%s\n' "$left" >&2
+	return 1
+}
