@@ -100,14 +100,6 @@ func (c *conn) shape(index int, limitBits uint64) (_ ledger.ShapedDevice, err er
 		return ledger.ShapedDevice{}, err
 	}
 
-	want := natural.lowered(p.gso)
-	if have := gsoOf(base); have != want {
-		undo = append(undo, func() error { return c.setGSO(link, have) })
-		if err := c.setGSO(link, want); err != nil {
-			return ledger.ShapedDevice{}, err
-		}
-	}
-
 	if !ours {
 		// Not NLM_F_REPLACE: what came since the look is not ours to drop.
 		if err := c.modify(unix.RTM_NEWQDISC, unix.NLM_F_CREATE|unix.NLM_F_EXCL, index, rootHandle, netlink.HANDLE_ROOT, "htb", htbRoot()); err != nil {
@@ -128,6 +120,15 @@ func (c *conn) shape(index int, limitBits uint64) (_ ledger.ShapedDevice, err er
 	if err != nil {
 		return ledger.ShapedDevice{}, fmt.Errorf("set leaf qdisc: %w", err)
 	}
+	// Last, so that a Shape that is killed anywhere leaves nothing lowered
+	// without a class that tells by how much.
+	want := natural.lowered(p.gso)
+	if have := gsoOf(base); have != want {
+		undo = append(undo, func() error { return c.setGSO(link, have) })
+		if err := c.setGSO(link, want); err != nil {
+			return ledger.ShapedDevice{}, err
+		}
+	}
 	if err := c.compare(index, cl, leaf, p.leaf, want); err != nil {
 		return ledger.ShapedDevice{}, fmt.Errorf("read back: %w", err)
 	}
@@ -138,9 +139,9 @@ func (c *conn) shape(index int, limitBits uint64) (_ ledger.ShapedDevice, err er
 	return dev, nil
 }
 
-// Unshape takes candor's qdisc off the device, whereupon the kernel puts its
-// default there, and sets gso_max_size back where it still is what Shape
-// set; gsoMaxSize 0 leaves it. A device that is gone, or that carries
+// Unshape sets the device's gso_max_size back to gsoMaxSize where it still is
+// what Shape set (0 leaves it), and takes candor's qdisc off, whereupon the
+// kernel puts its default there. A device that is gone, or that carries
 // somebody else's qdisc by now, is left alone: that is no error.
 func Unshape(ns Namespace, dev ledger.ShapedDevice, gsoMaxSize uint32) error {
 	c, err := dial(ns)
@@ -159,25 +160,39 @@ func (c *conn) unshape(dev ledger.ShapedDevice, gsoMaxSize uint32) error {
 	if err != nil {
 		return err
 	}
-	ours, err := c.ourRoot(link.Attrs())
+	base := link.Attrs()
+	ours, err := c.ourRoot(base)
 	var foreign *ForeignError
-	switch {
-	case errors.As(err, &foreign):
-	case err != nil:
+	if err != nil && !errors.As(err, &foreign) {
 		return err
-	case ours:
-		if err := c.deleteRoot(dev.Index); err != nil {
-			return fmt.Errorf("delete htb: %w", err)
+	}
+	lowered := dev.GSOMaxSize
+	if ours && lowered == 0 {
+		// A Shape that was killed before its result was written down.
+		cl, err := c.ourClass(dev.Index)
+		if err != nil {
+			return err
+		}
+		if cl != nil && cl.lowersGSO(base) {
+			lowered = base.GSOMaxSize
 		}
 	}
-	if dev.GSOMaxSize == 0 || gsoMaxSize == 0 || link.Attrs().GSOMaxSize != dev.GSOMaxSize {
+	if lowered != 0 && gsoMaxSize != 0 && base.GSOMaxSize == lowered {
+		was := gso{size: gsoMaxSize}
+		if base.GSOIPv4MaxSize != 0 {
+			was.ipv4 = min(gsoMaxSize, gsoCeil)
+		}
+		if err := c.setGSO(link, was); err != nil {
+			return err
+		}
+	}
+	if !ours {
 		return nil
 	}
-	was := gso{size: gsoMaxSize}
-	if link.Attrs().GSOIPv4MaxSize != 0 {
-		was.ipv4 = min(gsoMaxSize, gsoCeil)
+	if err := c.deleteRoot(dev.Index); err != nil {
+		return fmt.Errorf("delete htb: %w", err)
 	}
-	return c.setGSO(link, was)
+	return nil
 }
 
 func gone(err error) bool {

@@ -160,6 +160,17 @@ func TestUnshapeRestoresTheDefault(t *testing.T) {
 	}
 }
 
+func TestUnshapeOfARecordThatWasNotFinished(t *testing.T) {
+	w := newWire(t)
+	before := gsoOf(w.eth0(t).Attrs())
+	dev, err := Shape(w.inside, w.eth0(t), 10_000_000)
+	must(t, err)
+	must(t, Unshape(w.inside, ledger.ShapedDevice{Name: dev.Name, Index: dev.Index}, before.size))
+	if got := gsoOf(w.eth0(t).Attrs()); got != before {
+		t.Errorf("gso_max_size is %v, was %v", got, before)
+	}
+}
+
 func TestUnshapeLeavesAGSOSizeThatAnotherSet(t *testing.T) {
 	w := newWire(t)
 	dev, err := Shape(w.inside, w.eth0(t), 10_000_000)

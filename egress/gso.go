@@ -37,7 +37,7 @@ func (g gso) lowered(bound uint32) gso {
 // device had are in the ledger, and come back with Unshape.
 func naturalGSO(base *netlink.LinkAttrs, old *htbClass) gso {
 	have := gsoOf(base)
-	if old == nil || old.rate*8 >= gsoUntouched || have.size != gsoSize(old.rate, base.MTU) {
+	if old == nil || !old.lowersGSO(base) {
 		return have
 	}
 	full := uint32(gsoCeil)
@@ -50,6 +50,12 @@ func naturalGSO(base *netlink.LinkAttrs, old *htbClass) gso {
 	}
 	have.size = full
 	return have
+}
+
+// lowersGSO reports whether the device's size is the one that a limit of the
+// class's rate sets.
+func (h *htbClass) lowersGSO(base *netlink.LinkAttrs) bool {
+	return h.rate < gsoUntouched/8 && base.GSOMaxSize == gsoSize(h.rate, base.MTU)
 }
 
 // setGSO sets both sizes. The order matters: gso_max_size up to 64 kB sets
