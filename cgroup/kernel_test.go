@@ -1,0 +1,167 @@
+package cgroup
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"sync"
+	"testing"
+)
+
+// kernelGroup makes groups of the given name in real v1 hierarchies, nested
+// two deep, and gives the paths of the inner ones.
+func kernelGroup(t *testing.T, controllers ...string) (h Hierarchies, paths map[string]string, outer map[string]string) {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("making cgroups takes root")
+	}
+	h, err := Mounts()
+	if err != nil {
+		t.Skip(err)
+	}
+	name := fmt.Sprintf("/candor-test-%d-%s", os.Getpid(), strconv.FormatInt(int64(len(t.Name())), 36))
+	paths, outer = map[string]string{}, map[string]string{}
+	for _, c := range controllers {
+		m, ok := h.V1[c]
+		if !ok {
+			t.Skipf("no v1 hierarchy for %s", c)
+		}
+		dir := filepath.Join(m.Dir, name)
+		for _, d := range []string{dir, dir + "/inner"} {
+			if err := os.Mkdir(d, 0o755); err != nil && !errors.Is(err, os.ErrExist) {
+				t.Skip(err)
+			}
+			t.Cleanup(func() {
+				if err := os.Remove(d); err != nil && !errors.Is(err, os.ErrNotExist) {
+					t.Error(err)
+				}
+			})
+		}
+		outer[c], paths[c] = dir, name+"/inner"
+	}
+	return h, paths, outer
+}
+
+func TestKernelLimitsOfTheOuterGroupBind(t *testing.T) {
+	h, paths, outer := kernelGroup(t, "memory", "cpu", "cpuacct", "cpuset")
+	r := open(t, h, paths)
+	put(t, outer["memory"]+"/memory.limit_in_bytes", "268435456")
+	put(t, outer["cpu"]+"/cpu.cfs_quota_us", "150000")
+	put(t, outer["cpuset"]+"/cpuset.cpus", "0")
+	put(t, outer["cpuset"]+"/inner/cpuset.cpus", "0")
+
+	m, err := r.Memory()
+	if err != nil || m.Limit != 268435456 || m.OuterFree > 268435456 {
+		t.Errorf("memory: %+v, %v", m, err)
+	}
+	put(t, outer["memory"]+"/inner/memory.limit_in_bytes", "134217728")
+	if m, err = r.Memory(); err != nil || m.Limit != 134217728 {
+		t.Errorf("memory after an update: %+v, %v", m, err)
+	}
+	var c CPU
+	if err := r.CPU(&c); err != nil || c.Count() != 2 || c.Quota != 150000 || len(c.PerCPU) == 0 {
+		t.Errorf("cpu: %+v, %v", c, err)
+	}
+	put(t, outer["cpu"]+"/inner/cpu.cfs_quota_us", "40000")
+	if err := r.CPU(&c); err != nil || c.Count() != 1 {
+		t.Errorf("cpu after an update: %+v, %v", c, err)
+	}
+	ids, err := r.Cpuset(nil)
+	if err != nil || !slices.Equal(ids, []int{0}) {
+		t.Errorf("cpuset: %v, %v", ids, err)
+	}
+}
+
+func TestKernelGroupRemovedAndMadeAgain(t *testing.T) {
+	h, paths, outer := kernelGroup(t, "memory")
+	r := open(t, h, paths)
+	if _, err := r.Memory(); err != nil {
+		t.Fatal(err)
+	}
+	inner := outer["memory"] + "/inner"
+	if err := os.Remove(inner); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if _, err := r.Memory(); !errors.Is(err, ErrGone) {
+			t.Errorf("got %v, want ErrGone", err)
+		}
+	}
+	if err := os.Mkdir(inner, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	put(t, inner+"/memory.limit_in_bytes", "8388608")
+	r.forgetAbsent()
+	if m, err := r.Memory(); err != nil || m.Limit != 8388608 {
+		t.Errorf("made again: %+v, %v", m, err)
+	}
+}
+
+// forgetAbsent makes the next reading look for missing files at once.
+func (r *Reader) forgetAbsent() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for g := range r.memory.groups {
+		for f := range r.memory.groups[g].files {
+			r.memory.groups[g].files[f].absent = 0
+		}
+	}
+}
+
+func TestKernelReadsWhileGroupsComeAndGo(t *testing.T) {
+	h, paths, outer := kernelGroup(t, "memory")
+	r := open(t, h, paths)
+	inner := outer["memory"] + "/inner"
+	stop := make(chan struct{})
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				if m, err := r.Memory(); err != nil && !errors.Is(err, ErrGone) {
+					t.Error(err)
+				} else if err == nil && m.Limit != NoLimit {
+					t.Errorf("limit %d of a group without", m.Limit)
+				}
+				r.Release()
+			}
+		})
+	}
+	for range 100 {
+		if err := errors.Join(os.Remove(inner), os.Mkdir(inner, 0o755)); err != nil {
+			t.Error(err)
+			break
+		}
+	}
+	close(stop)
+	wg.Wait()
+}
+
+func TestOfFindsThisProcess(t *testing.T) {
+	paths, err := Of(os.Getpid())
+	if err != nil {
+		t.Fatal(err)
+	}
+	h, err := Mounts()
+	if err != nil {
+		t.Skip(err)
+	}
+	r := open(t, h, paths)
+	tids, total, err := r.Tasks(nil, 1<<20)
+	if err != nil {
+		t.Skip(err) // a cgroup namespace that does not show this group
+	}
+	if !slices.Contains(tids, os.Getpid()) || total < len(tids) {
+		t.Errorf("%d is not among the %d of %d tasks of %v", os.Getpid(), len(tids), total, paths)
+	}
+	if _, err := Of(1 << 30); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("no such process: %v", err)
+	}
+}

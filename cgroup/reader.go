@@ -1,0 +1,233 @@
+package cgroup
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// absentFor is how long a missing file is not looked for again: a controller
+// may be enabled later, and a failed open costs as much as a read.
+const absentFor = time.Second
+
+// maxFiles is the largest number of files that one controller reads in a group.
+const maxFiles = 8
+
+// A Reader reads the groups of one container. Files are opened when they are
+// first read and kept open; a group that was removed and made again is found
+// again. It is safe for concurrent use.
+type Reader struct {
+	// mu is held for reading during every pread, and for writing wherever a
+	// descriptor is opened or closed: its number must not be reused below a
+	// read in flight.
+	mu     sync.RWMutex
+	closed bool
+	open   int
+	start  time.Time
+
+	memory, cpu, cpuacct, cpuset, blkio, tasks controller
+
+	scratches sync.Pool // of *scratch
+}
+
+// controller is one controller's groups, the container's own first.
+type controller struct {
+	name    string
+	version int // 0: not to be had, see err
+	err     error
+	groups  []group
+}
+
+type group struct {
+	dir   string
+	files [maxFiles]keptFile
+}
+
+// keptFile is a file that is kept open.
+type keptFile struct {
+	fd int // descriptor + 1; 0 is closed
+	// absent is when the file was last found missing, in time since the
+	// reader's start; 0 is never.
+	absent time.Duration
+}
+
+// errAbsent says that a group lacks a file: the controller is not enabled
+// there, the group is the root, or the kernel is older.
+var errAbsent = errors.New("no such file in this cgroup")
+
+// Open makes a reader of the groups in paths, as [Of] gives them. It opens no
+// file yet. A controller that the host does not have is no error here, but
+// where its readings are asked for.
+func (h Hierarchies) Open(paths map[string]string) (*Reader, error) {
+	r := &Reader{start: time.Now()}
+	found := false
+	for name, c := range map[string]*controller{
+		controllerMemory: &r.memory, controllerCPU: &r.cpu, controllerCPUAcct: &r.cpuacct,
+		controllerCPUSet: &r.cpuset, controllerBlkio: &r.blkio,
+	} {
+		*c = h.controller(paths, name)
+		found = found || c.version != 0
+	}
+	if !found {
+		return nil, fmt.Errorf("open cgroup reader: %w", r.memory.err)
+	}
+	// Any hierarchy lists the tasks; pids also counts them.
+	for _, name := range []string{controllerPids, controllerCPU, controllerMemory, controllerCPUAcct} {
+		if r.tasks = h.controller(paths, name); r.tasks.version != 0 {
+			break
+		}
+	}
+	return r, nil
+}
+
+func (h Hierarchies) controller(paths map[string]string, name string) controller {
+	dirs, version, err := h.dirs(paths, name)
+	c := controller{name: name, version: version, err: err}
+	for _, dir := range dirs {
+		c.groups = append(c.groups, group{dir: dir})
+	}
+	return c
+}
+
+// Descriptors is the number of descriptors that the reader holds.
+func (r *Reader) Descriptors() int {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return r.open
+}
+
+// Release closes all descriptors; the next reading opens them again.
+func (r *Reader) Release() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.release()
+}
+
+// Close closes all descriptors for good. It is harmless to call it twice.
+func (r *Reader) Close() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.release()
+	r.closed = true
+	return nil
+}
+
+func (r *Reader) release() {
+	for _, c := range []*controller{&r.memory, &r.cpu, &r.cpuacct, &r.cpuset, &r.blkio, &r.tasks} {
+		for g := range c.groups {
+			for f := range c.groups[g].files {
+				r.drop(&c.groups[g].files[f])
+			}
+		}
+	}
+}
+
+// drop closes one file. The caller holds mu for writing.
+func (r *Reader) drop(f *keptFile) {
+	if f.fd > 0 {
+		_ = unix.Close(f.fd - 1) // read-only: nothing can be lost
+		f.fd = 0
+		r.open--
+	}
+}
+
+// read gives the content of a controller's file in the given group (0 is the
+// container's own), in s, which it may grow. f is the file's place in the
+// group's table, name its name. errAbsent: the group has no such file.
+//
+// One pread is enough: kernfs shows each of the files read here as one record.
+func (r *Reader) read(c *controller, groupIndex, f int, name string, s *scratch) ([]byte, error) {
+	g := &c.groups[groupIndex]
+	file := &g.files[f]
+	for {
+		r.mu.RLock()
+		n, err := -1, error(unix.ENODEV)
+		if r.closed {
+			err = ErrClosed
+		} else if file.fd > 0 {
+			n, err = pread(file.fd-1, s.buf)
+		} else if file.absent != 0 && time.Since(r.start)-file.absent < absentFor {
+			err = errAbsent
+		}
+		r.mu.RUnlock()
+		// A kept descriptor of a removed group answers ENODEV for ever, also
+		// when the group was made again under the same name.
+		if errors.Is(err, unix.ENODEV) {
+			n, err = r.reopen(g, file, name, s.buf)
+		}
+		switch {
+		case errors.Is(err, errAbsent):
+			if groupIndex == 0 && gone(g.dir) {
+				return nil, fmt.Errorf("%s: %w", g.dir, ErrGone)
+			}
+			return nil, errAbsent
+		case errors.Is(err, ErrClosed):
+			return nil, err
+		case err != nil:
+			return nil, fmt.Errorf("read %s/%s: %w", g.dir, name, err)
+		case n == len(s.buf):
+			s.grow()
+		default:
+			return s.buf[:n], nil
+		}
+	}
+}
+
+// reopen opens a file anew and reads it.
+func (r *Reader) reopen(g *group, file *keptFile, name string, buf []byte) (int, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.closed {
+		return 0, ErrClosed
+	}
+	r.drop(file)
+	fd, err := unix.Open(g.dir+"/"+name, unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NOCTTY, 0)
+	switch {
+	case errors.Is(err, unix.ENOENT), errors.Is(err, unix.ENODEV):
+		file.absent = max(time.Since(r.start), 1)
+		return 0, errAbsent
+	case err != nil:
+		return 0, err
+	}
+	file.fd, file.absent = fd+1, 0
+	r.open++
+	n, err := pread(fd, buf)
+	if errors.Is(err, unix.ENODEV) { // removed since the open
+		r.drop(file)
+		return 0, errAbsent
+	}
+	return n, err
+}
+
+// gone reports whether a group's directory no longer exists.
+func gone(dir string) bool {
+	return errors.Is(unix.Access(dir, unix.F_OK), unix.ENOENT)
+}
+
+func pread(fd int, buf []byte) (int, error) {
+	for {
+		n, err := unix.Pread(fd, buf, 0)
+		if !errors.Is(err, unix.EINTR) {
+			return n, err
+		}
+	}
+}
+
+// scratch is a buffer for one reading.
+type scratch struct{ buf []byte }
+
+func (s *scratch) grow() { s.buf = make([]byte, 2*len(s.buf)) }
+
+// borrow takes a buffer for one reading, to be put back by giveBack. 4 KiB
+// holds every file of a host with some 70 CPUs.
+func (r *Reader) borrow() *scratch {
+	if s, ok := r.scratches.Get().(*scratch); ok {
+		return s
+	}
+	return &scratch{buf: make([]byte, 4096)}
+}
+
+func (r *Reader) giveBack(s *scratch) { r.scratches.Put(s) }
