@@ -94,20 +94,8 @@ func TestKernelGroupRemovedAndMadeAgain(t *testing.T) {
 		t.Fatal(err)
 	}
 	put(t, inner+"/memory.limit_in_bytes", "8388608")
-	r.forgetAbsent()
 	if m, err := r.Memory(); err != nil || m.Limit != 8388608 {
 		t.Errorf("made again: %+v, %v", m, err)
-	}
-}
-
-// forgetAbsent makes the next reading look for missing files at once.
-func (r *Reader) forgetAbsent() {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for g := range r.memory.groups {
-		for f := range r.memory.groups[g].files {
-			r.memory.groups[g].files[f].absent = 0
-		}
 	}
 }
 
@@ -129,6 +117,8 @@ func TestKernelReadsWhileGroupsComeAndGo(t *testing.T) {
 					t.Error(err)
 				} else if err == nil && m.Limit != NoLimit {
 					t.Errorf("limit %d of a group without", m.Limit)
+				} else if err == nil && m.Usage > 1<<20 {
+					t.Errorf("usage %d of an empty group: another's", m.Usage)
 				}
 				r.Release()
 			}

@@ -159,12 +159,7 @@ func (r *Reader) read(c *controller, groupIndex, f int, name string, s *scratch)
 			n, err = r.reopen(g, file, name, s.buf)
 		}
 		switch {
-		case errors.Is(err, errAbsent):
-			if groupIndex == 0 && gone(g.dir) {
-				return nil, fmt.Errorf("%s: %w", g.dir, ErrGone)
-			}
-			return nil, errAbsent
-		case errors.Is(err, ErrClosed):
+		case errors.Is(err, errAbsent), errors.Is(err, ErrClosed):
 			return nil, err
 		case err != nil:
 			return nil, fmt.Errorf("read %s/%s: %w", g.dir, name, err)
@@ -184,12 +179,11 @@ func (r *Reader) reopen(g *group, file *keptFile, name string, buf []byte) (int,
 		return 0, ErrClosed
 	}
 	r.drop(file)
-	fd, err := unix.Open(g.dir+"/"+name, unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NOCTTY, 0)
-	switch {
-	case errors.Is(err, unix.ENOENT), errors.Is(err, unix.ENODEV):
+	fd, err := openIn(g.dir, name)
+	if errors.Is(err, errAbsent) {
 		file.absent = max(time.Since(r.start), 1)
-		return 0, errAbsent
-	case err != nil:
+	}
+	if err != nil {
 		return 0, err
 	}
 	file.fd, file.absent = fd+1, 0
@@ -197,14 +191,35 @@ func (r *Reader) reopen(g *group, file *keptFile, name string, buf []byte) (int,
 	n, err := pread(fd, buf)
 	if errors.Is(err, unix.ENODEV) { // removed since the open
 		r.drop(file)
-		return 0, errAbsent
+		return 0, ErrGone
 	}
 	return n, err
 }
 
-// gone reports whether a group's directory no longer exists.
-func gone(dir string) bool {
-	return errors.Is(unix.Access(dir, unix.F_OK), unix.ENOENT)
+// openIn opens a group's file. errAbsent: the group does not have it.
+//
+// A group that is being removed must not pass for one that lacks the file: its
+// container would be shown what the group above has. Whether it is whole is
+// therefore asked of the same directory, not of its path, under which it may
+// have been made again meanwhile; every group has cgroup.procs.
+func openIn(dir, name string) (fd int, err error) {
+	d, err := unix.Open(dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if errors.Is(err, unix.ENOENT) {
+		return -1, ErrGone
+	} else if err != nil {
+		return -1, err
+	}
+	defer unix.Close(d) //nolint:errcheck // nothing can be lost
+	fd, err = unix.Openat(d, name, unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NOCTTY, 0)
+	switch {
+	case err == nil:
+		return fd, nil
+	case !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.ENODEV):
+		return -1, err
+	case unix.Faccessat(d, "cgroup.procs", unix.F_OK, 0) != nil:
+		return -1, ErrGone
+	}
+	return -1, errAbsent
 }
 
 func pread(fd int, buf []byte) (int, error) {

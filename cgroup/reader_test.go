@@ -3,6 +3,7 @@ package cgroup
 import (
 	"errors"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -16,6 +17,14 @@ func fixture(t *testing.T, unified bool, files map[string]string) (Hierarchies, 
 	root := t.TempDir()
 	for name, text := range files {
 		put(t, filepath.Join(root, name), text)
+	}
+	for name := range files { // every group has this one
+		for dir := path.Dir(name); ; dir = path.Dir(dir) {
+			put(t, filepath.Join(root, dir, "cgroup.procs"), "")
+			if dir == "." {
+				break
+			}
+		}
 	}
 	if unified {
 		return Hierarchies{Unified: Mount{root, "/"}}, root
