@@ -98,9 +98,8 @@ lab_snapshot_unsorted() {
 	lab_node tc qdisc show | awk '{ print "qdisc", $2, $3, $4, $5 }'
 	lab_node nft list ruleset 2>/dev/null | sed 's/^/nft /'
 	ip netns list | awk -v id="$LAB_ID-" 'index($1, id) == 1 { print "netns", $1 }'
-	lab_mounts | grep -vxF -e "$LAB_STATE" -e "$LAB_STATE/fs" | sed 's/^/mount /'
+	lab_mounts | grep -vxF -e "$LAB_STATE" -e "$LAB_STATE/mnt" | sed 's/^/mount /'
 	lab_records | sed 's/^/record /'
-	find "$LAB_STATE/netns" -mindepth 1 2>/dev/null | sed 's/^/pin /'
 	lab_cgroups | sort | grep -v '/candord' | grep -vE "/$LAB_NS(-b)?\$" | sed 's/^/cgroup /'
 	local pid
 	for pid in $(lab_processes); do

@@ -1,0 +1,51 @@
+# shellcheck shell=bash
+# Third table: the promised rate against what arrives at the other end of the
+# wire, by the counters of the peer's interface.
+
+show_its_limit() {
+	local tcp udp
+	# A veth hands over 64 kB segments whole and counts their headers once, as
+	# no wire would. Without TSO the kernel cuts them behind the shaper, where a
+	# real NIC does, and the peer counts frames.
+	lab_node ethtool -K "$LAB_NIC" tx-tcp-segmentation off tx-tcp6-segmentation off tx-udp-segmentation off >/dev/null 2>&1
+	table "Its limit (candor.dev/egress-limit=${RATE}M)" "" "promised" "on the wire" "off by" "right is"
+	if lab_run candor limit -d --annotation "$NIC_REQUEST" --annotation "candor.dev/egress-limit=${RATE}M" -- /bin/sleep 600; then
+		tcp=$(wire_rate limit -c "$LAB_PEER_IP" -t 4)
+		limit_row TCP "$tcp"
+		udp=$(wire_rate limit -c "$LAB_PEER_IP" -t 4 -u -l 1200 -b "$((RATE * 2))M")
+		limit_row "UDP, twice as much sent" "$udp"
+	else
+		check 1 "the container starts" "" no "" yes
+	fi
+	lab_rm limit
+	lab_node ethtool -K "$LAB_NIC" tx-tcp-segmentation on tx-tcp6-segmentation on tx-udp-segmentation on >/dev/null 2>&1
+	table_end
+}
+
+limit_row() {
+	local off
+	off=$(awk -v m="${2:-0}" -v r="$RATE" 'BEGIN { printf "%.1f", (m / r - 1) * 100 }')
+	check "$(right awk -v o="$off" 'BEGIN { exit !(o < 3 && o > -3) }')" "$1" "$RATE Mbit/s" "$(plain "${2:-0}" 1) Mbit/s" "$off %" "within 3 %"
+}
+
+# wire_rate ID IPERF-ARGUMENTS... prints the Mbit/s that reach the peer while
+# iperf3 runs, without its first second.
+wire_rate() {
+	local id=$1 client before after
+	shift
+	lab_exec "$id" /usr/bin/iperf3 "$@" >"$LAB_DIR/log/iperf3-client" 2>&1 &
+	client=$!
+	sleep 1.2
+	before=$(peer_counter)
+	sleep 2
+	after=$(peer_counter)
+	wait "$client"
+	awk -v b="$before" -v a="$after" 'BEGIN { split(b, x, " "); split(a, y, " "); printf "%.2f\n", (y[2] - x[2]) * 8 / (y[1] - x[1]) / 1e6 }'
+}
+
+# peer_counter prints the time in seconds and the bytes received until then.
+peer_counter() {
+	local bytes
+	bytes=$(ip -n "$LAB_ID-peer" -j -s link show dev wire0 | jq '.[0].stats64.rx.bytes')
+	printf '%s %s\n' "$EPOCHREALTIME" "$bytes"
+}

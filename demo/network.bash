@@ -1,0 +1,152 @@
+# shellcheck shell=bash disable=SC2034  # namerefs look unused
+# Second table: the container's network. runc behind a bridge and NAT, runc on a
+# VXLAN overlay, candor with the NIC; the other end is the same peer on the same
+# wire each time.
+
+PORT=7000 # of the web server that says who asks
+
+show_its_network() {
+	local -A nat=() overlay=() candor=()
+	# A page that says the client's address: in the container and at the peer.
+	mkdir -p "$LAB_DIR/rootfs/www/cgi-bin"
+	# shellcheck disable=SC2016  # the page expands it
+	printf '#!/bin/sh\nprintf "Content-Type: text/plain\\r\\n\\r\\n%%s" "$REMOTE_ADDR"\n' >"$LAB_DIR/rootfs/www/cgi-bin/who"
+	chmod 0755 "$LAB_DIR/rootfs/www/cgi-bin/who"
+	cp demo/ask.sh "$LAB_DIR/rootfs/ask.sh"
+	lab_peer busybox httpd -f -p "0.0.0.0:$PORT" -h "$LAB_DIR/rootfs/www" >/dev/null 2>&1 &
+	disown $!
+	lab_peer iperf3 --server >"$LAB_DIR/log/iperf3" 2>&1 &
+	IPERF_PID=$!
+	disown "$IPERF_PID"
+
+	make_nat && start_server runc net-nat --with-ns "network:/run/netns/$LAB_ID-nat" &&
+		measure nat net-nat "$LAB_PEER_IP" "$LAB_NODE_IP"
+	lab_rm net-nat
+	remove_nat
+	make_overlay && start_server runc net-overlay --with-ns "network:/run/netns/$LAB_ID-vxlan" &&
+		measure overlay net-overlay "$OVERLAY.1" "$OVERLAY.2"
+	lab_rm net-overlay
+	remove_overlay
+	start_server candor net-candor --annotation "$NIC_REQUEST" &&
+		measure candor net-candor "$LAB_PEER_IP" "$ADDRESS"
+	lab_rm net-candor
+	network_table
+}
+
+network_table() {
+	table "Its network" "" "runc, bridge + NAT" "runc, VXLAN overlay" "candor, the NIC" "right is"
+	check "$(right at_least_both gbits)" "TCP, Gbit/s" "$(plain "${nat[gbits]-}")" "$(plain "${overlay[gbits]-}")" "$(plain "${candor[gbits]-}")" "not below the others"
+	check "$(right at_most_both cpu)" "CPU seconds per Gbit" "$(plain "${nat[cpu]-}" 3)" "$(plain "${overlay[cpu]-}" 3)" "$(plain "${candor[cpu]-}" 3)" "not above the others"
+	check "$(right at_least_both pps)" "64 byte packets per second" "$(plain "${nat[pps]-}" 0)" "$(plain "${overlay[pps]-}" 0)" "$(plain "${candor[pps]-}" 0)" "not below the others"
+	check "$(right test "${candor[client]-}" = "$LAB_PEER_IP")" "client that its server sees" "${nat[client]:-none}" "${overlay[client]:-none}" "${candor[client]:-none}" "$LAB_PEER_IP, the client's"
+	check "$(right test "${candor[seen]-}" = "$ADDRESS")" "who the peer says it is" "${nat[seen]:-none}" "${overlay[seen]:-none}" "${candor[seen]:-none}" "$ADDRESS, its own"
+	table_end
+	cat <<-EOF_NOTE
+		  CPU: of the container, the receiver and ksoftirqd. NAT publishes the port as a Kubernetes NodePort does
+		  (DNAT and SNAT). 10 % of noise is allowed; two seconds each on a shared machine are no benchmark: make bench.
+	EOF_NOTE
+}
+
+at_least_both() { compare_both "$1" 1; }
+at_most_both() { compare_both "$1" -1; }
+compare_both() {
+	awk -v c="${candor[$1]:-0}" -v a="${nat[$1]:-0}" -v b="${overlay[$1]:-0}" -v up="$2" '
+		BEGIN { if (c <= 0) exit 1; if (up > 0) exit !(c >= 0.9 * a && c >= 0.9 * b); exit !(c <= 1.1 * a && c <= 1.1 * b) }'
+}
+
+# start_server RUNTIME ID FLAGS...: a container that answers on PORT.
+start_server() {
+	local runtime=$1 id=$2
+	shift 2
+	lab_run "$runtime" "$id" -d "$@" -- /bin/busybox httpd -f -p "0.0.0.0:$PORT" -h /www
+}
+
+# measure ARRAY ID PEER SERVED: PEER is the peer's address as the container
+# reaches it, SERVED the one at which the peer reaches the container's server.
+measure() {
+	local -n into=$1
+	local id=$2 peer=$3 served=$4 pid before after json
+	pid=$(lab_pid "$id")
+	into[client]=$(lab_peer busybox sh demo/ask.sh "$served" "$PORT")
+	into[seen]=$(lab_exec "$id" /bin/sh /ask.sh "$peer" "$PORT")
+
+	before=$(spent "$pid")
+	json=$(lab_exec "$id" /usr/bin/iperf3 -c "$peer" -t 2 -J)
+	after=$(spent "$pid")
+	into[gbits]=$(jq -r '.end.sum_received.bits_per_second / 1e9' <<<"$json")
+	into[cpu]=$(jq -r --argjson b "$before" --argjson a "$after" '($a - $b) / (.end.sum_received.bytes * 8 / 1e9)' <<<"$json")
+
+	json=$(lab_exec "$id" /usr/bin/iperf3 -c "$peer" -u -l 64 -b 0 -t 1 -J)
+	into[pps]=$(jq -r '.end.sum | (.packets - .lost_packets) / .seconds' <<<"$json")
+}
+
+# spent PID prints the CPU seconds of the container and of the receiving side.
+spent() {
+	local -a softirqd
+	read -ra softirqd < <(softirqd_pids)
+	awk -v a="$(cpu_seconds "$1")" -v b="$(process_seconds "$IPERF_PID" "${softirqd[@]}")" 'BEGIN { print a + b }'
+}
+
+# make_nat: a bridge with private addresses, forwarding, and NAT in both
+# directions out of the host NIC.
+make_nat() {
+	NAT=$(lab_subnet)
+	lab_netns_add "$LAB_ID-nat" &&
+		ip -n "$LAB_ID-node" link add br-nat type bridge &&
+		ip -n "$LAB_ID-node" addr add "$NAT.1/24" dev br-nat &&
+		ip -n "$LAB_ID-node" link set br-nat up &&
+		plug "$LAB_ID-nat" br-nat "$NAT.2/24" "$LAB_MTU" &&
+		ip -n "$LAB_ID-nat" route add default via "$NAT.1" &&
+		lab_node sysctl -qw net.ipv4.ip_forward=1 &&
+		lab_node nft -f - <<-EOF_NFT
+			table ip cdr_nat {
+			  chain prerouting {
+			    type nat hook prerouting priority dstnat;
+			    iifname "$LAB_NIC" tcp dport $PORT dnat to $NAT.2
+			  }
+			  chain postrouting {
+			    type nat hook postrouting priority srcnat;
+			    ip saddr $NAT.0/24 oifname "$LAB_NIC" masquerade
+			    ct status dnat oifname "br-nat" masquerade
+			  }
+			}
+		EOF_NFT
+}
+
+remove_nat() {
+	lab_node nft delete table ip cdr_nat
+	ip -n "$LAB_ID-node" link del br-nat
+	ip netns del "$LAB_ID-nat"
+	lab_node sysctl -qw net.ipv4.ip_forward=0
+}
+
+# make_overlay: the same on a VXLAN between the node and the peer, which stands
+# for the other host.
+make_overlay() {
+	local vni
+	OVERLAY=$(lab_subnet) vni=$(lab_random 1 65535)
+	lab_netns_add "$LAB_ID-vxlan" &&
+		ip -n "$LAB_ID-node" link add vx0 mtu $((LAB_MTU - 50)) type vxlan id "$vni" local "$LAB_NODE_IP" remote "$LAB_PEER_IP" dstport 4789 &&
+		ip -n "$LAB_ID-node" link add br-vx type bridge &&
+		ip -n "$LAB_ID-node" link set vx0 master br-vx up &&
+		ip -n "$LAB_ID-node" link set br-vx up &&
+		plug "$LAB_ID-vxlan" br-vx "$OVERLAY.2/24" $((LAB_MTU - 50)) &&
+		ip -n "$LAB_ID-peer" link add vx0 mtu $((LAB_MTU - 50)) type vxlan id "$vni" local "$LAB_PEER_IP" remote "$LAB_NODE_IP" dstport 4789 &&
+		ip -n "$LAB_ID-peer" addr add "$OVERLAY.1/24" dev vx0 &&
+		ip -n "$LAB_ID-peer" link set vx0 up
+}
+
+remove_overlay() {
+	ip -n "$LAB_ID-node" link del vx0
+	ip -n "$LAB_ID-node" link del br-vx
+	ip -n "$LAB_ID-peer" link del vx0
+	ip netns del "$LAB_ID-vxlan"
+}
+
+# plug NETNS BRIDGE ADDRESS MTU: the veth pair that a CNI plugin would make.
+plug() {
+	ip -n "$LAB_ID-node" link add "${2}p" mtu "$4" type veth peer name eth0 mtu "$4" netns "$1" &&
+		ip -n "$LAB_ID-node" link set "${2}p" master "$2" up &&
+		ip -n "$1" addr add "$3" dev eth0 &&
+		ip -n "$1" link set eth0 up
+}
