@@ -57,6 +57,9 @@ func newHook(name string, o Options) []byte {
 	if o.ConfigPath != "" {
 		h.Args = append(h.Args, "--config", o.ConfigPath)
 	}
+	if o.StateDir != "" {
+		h.Args = append(h.Args, "--state-dir", o.StateDir)
+	}
 	h.Args = append(h.Args, "--caller", o.Caller)
 	return encode(h)
 }
@@ -70,7 +73,7 @@ func isOwn(h specs.Hook, name string) bool {
 	}
 	for i := 1; i < len(h.Args); i++ {
 		flag, _, joined := strings.Cut(h.Args[i], "=")
-		if flag != "--config" && flag != "--caller" {
+		if flag != "--config" && flag != "--state-dir" && flag != "--caller" {
 			return false
 		}
 		if !joined {

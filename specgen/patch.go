@@ -14,6 +14,10 @@ type Options struct {
 	HookDir string
 	// ConfigPath is handed to the hooks as --config; "" is their default.
 	ConfigPath string
+	// StateDir is handed to the hooks as --state-dir; "" leaves it to the
+	// config. With it, poststop gives back even under a config that was
+	// broken, or moved its state directory, while the container ran.
+	StateDir string
 	// Caller is handed to the hooks as --caller: who the front door says is
 	// asking, such as "containerd:default". The annotations have no say in it.
 	Caller string
@@ -112,7 +116,7 @@ func (s *Spec) decideView(asked request.Switch, o Options) (bool, string) {
 	if o.Restore {
 		return false, "the container is restored from a checkpoint"
 	}
-	why := s.noView()
+	why := s.NoView()
 	return why == "", why
 }
 

@@ -36,6 +36,7 @@ func TestPatchMatchesGolden(t *testing.T) {
 			o := testOptions()
 			if strings.HasPrefix(filepath.Base(file), "cri-") {
 				o.Caller, o.ConfigPath = "kubernetes:team-a", "/etc/candor/other.toml"
+				o.StateDir = "/run/candor"
 			}
 			got, changes, err := Patch(in, o)
 			if err != nil {
@@ -208,7 +209,7 @@ func TestOwnHooksAreNotDoubled(t *testing.T) {
 		hooks  string
 	}{
 		{"by a hooks.d file", withHook(stageCreateRuntime, HookView, "--caller", "podman"), HookPoststop},
-		{"under prestart", withHook(stagePrestart, HookView, "--caller=podman", "--config=/x"), HookPoststop},
+		{"under prestart", withHook(stagePrestart, HookView, "--caller=podman", "--config=/x", "--state-dir", "/y"), HookPoststop},
 		{"without arguments", withHook(stageCreateRuntime), HookPoststop},
 		{"another program of that name", withHook(stageCreateRuntime, HookView, "--explode"), HookView + " " + HookPoststop},
 		{"in a stage that does not count", withHook("poststart", HookView), HookView + " " + HookPoststop},

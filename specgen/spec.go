@@ -145,9 +145,9 @@ func (s *Spec) namespace(kind specs.LinuxNamespaceType) (path string, found bool
 	return "", false
 }
 
-// noView says why the view is not bound in this container, "" when it is. It is
+// NoView says why the view is not bound in this container, "" when it is. It is
 // left out where it would break what the container is there for.
-func (s *Spec) noView() string {
+func (s *Spec) NoView() string {
 	if s.PodSandbox() {
 		return "a pod's sandbox runs no program that reads it"
 	}
