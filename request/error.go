@@ -1,6 +1,7 @@
 package request
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -104,10 +105,11 @@ func Nearest(s string, known []string) string {
 	if len(s) == 0 || len(s) > maxShown {
 		return ""
 	}
-	s = strings.ToLower(strings.ReplaceAll(strings.TrimSpace(s), "_", "-"))
+	normal := func(s string) string { return strings.ToLower(strings.ReplaceAll(strings.TrimSpace(s), "_", "-")) }
+	s = normal(s)
 	best, bestDistance := "", 0
-	for _, k := range known {
-		d := distance(s, strings.ToLower(k))
+	for _, k := range slices.Sorted(slices.Values(known)) {
+		d := distance(s, normal(k))
 		if best == "" || d < bestDistance {
 			best, bestDistance = k, d
 		}

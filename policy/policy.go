@@ -1,0 +1,123 @@
+// Package policy is the node's word on what containers may have: the file
+// /etc/candor/config.toml with the drop-ins of config.d beside it, read anew at
+// every use, and the decision on each request.
+//
+// Nothing is granted that the policy does not name. A file that is broken, or
+// that others than root could have written, grants nothing at all. The package
+// reads files and decides; it knows neither devices nor containers.
+package policy
+
+import (
+	"net/netip"
+	"path/filepath"
+
+	"candor.dev/candor/request"
+)
+
+// DefaultPath is where the policy is when nobody says otherwise.
+const DefaultPath = "/etc/candor/config.toml"
+
+// DefaultStateDir is where candor keeps its state when the policy does not say.
+const DefaultStateDir = "/run/candor"
+
+// The kinds of pools.
+const (
+	KindHostNIC = "hostnic"
+	KindVF      = "vf" // not granted yet
+)
+
+// Policy is the node's policy, checked.
+type Policy struct {
+	// Path is the main file, as given to Load.
+	Path string
+	// Missing says that there is no policy: neither the file nor a drop-in.
+	// The other fields are the defaults then.
+	Missing bool
+	// StateDir is an absolute path; the default is [DefaultStateDir].
+	StateDir string
+	// BinDir is an absolute path, or "": hooks and daemon are then looked
+	// for beside the running executable and in /usr/libexec/candor.
+	BinDir       string
+	Pools        map[string]Pool
+	ResourceView ResourceView
+	Egress       Egress
+}
+
+// ResourceView says how the node handles the resource view.
+type ResourceView struct {
+	// Enabled is what a container gets that does not ask; true by default.
+	Enabled bool
+	// Required makes a view that cannot be had an error.
+	Required bool
+}
+
+// Egress bounds what containers may ask of the network.
+type Egress struct {
+	// MaxLimit is the highest limit that may be asked for; 0 is any.
+	MaxLimit request.Rate
+	// Uplink is the host interface that guarantees are shaped on; "" is none.
+	Uplink string
+	// Capacity is what the uplink carries; 0 is unknown.
+	Capacity request.Rate
+}
+
+// Pool is a set of devices, what its users get by default, and who they are.
+type Pool struct {
+	Name string
+	// File is where the pool is defined.
+	File string
+	// Kind is KindHostNIC or KindVF.
+	Kind string
+	// MACs (lower case), Names, PCI and Drivers are globs (path.Match) for
+	// the NICs of a hostnic pool, at least one of which has to match.
+	MACs, Names, PCI, Drivers []string
+	// PFs are the physical functions of a vf pool.
+	PFs []string
+	// Subnets bound the addresses that may be asked for: with none, no
+	// address may be.
+	Subnets []netip.Prefix
+	// Gateways, Routes and MTU (bytes, 0 = as it is) are defaults.
+	Gateways []netip.Addr
+	Routes   []request.Route
+	MTU      int
+	// Allow are globs (path.Match) for the callers; with none, nobody.
+	Allow []string
+}
+
+// Load reads the policy: the file at path, then config.d/*.toml beside it in
+// the order of their names. A setting in a later file replaces that of an
+// earlier one; a pool may stand in one of them only. Without any file, the
+// defaults come back with Missing set. An error names the file and, where it is
+// one of syntax, the line.
+func Load(path string) (*Policy, error) {
+	return load(path, 0)
+}
+
+// load is Load for files of another owner than root.
+func load(path string, owner uint32) (*Policy, error) {
+	p := &Policy{Path: path, Missing: true, StateDir: DefaultStateDir, Pools: make(map[string]Pool)}
+	p.ResourceView.Enabled = true
+
+	dropIns, err := listDropIns(filepath.Join(filepath.Dir(path), "config.d"), owner)
+	if err != nil {
+		return nil, err
+	}
+	for i, name := range append([]string{path}, dropIns...) {
+		data, found, err := readFile(name, owner)
+		if err != nil {
+			return nil, err
+		}
+		if !found && i == 0 {
+			continue
+		}
+		p.Missing = false
+		settings, err := decode(name, data)
+		if err != nil {
+			return nil, err
+		}
+		if err := p.merge(name, settings); err != nil {
+			return nil, err
+		}
+	}
+	return p, nil
+}
