@@ -50,6 +50,8 @@ type Spec struct {
 	Root struct {
 		Path string `json:"path"`
 	} `json:"root"`
+
+	raw []byte // all of it
 }
 
 // ReadSpec reads BUNDLE/config.json. It follows no link at the file itself, and
@@ -80,6 +82,7 @@ func ReadSpec(bundle string) (Spec, error) {
 	if err := json.Unmarshal(b, &s); err != nil {
 		return Spec{}, fmt.Errorf("read spec: %s: %w", path, err)
 	}
+	s.raw = b
 	return s, nil
 }
 

@@ -17,7 +17,7 @@ import (
 // namespace. Where there is none yet the record becomes pending: the engine
 // brings the network after create, and [Node.Late] shapes it before start.
 func (n *Node) shape(lock *ledger.Lock, r *ledger.Record, target *nic.Namespace) error {
-	links, err := egress.Devices(target.Handle())
+	links, err := egress.Devices(target)
 	if err != nil {
 		return fmt.Errorf("list the container's network devices: %w", err)
 	}
@@ -34,7 +34,7 @@ func (n *Node) shape(lock *ledger.Lock, r *ledger.Record, target *nic.Namespace)
 		return err
 	}
 	for i, link := range links {
-		shaped, err := egress.Shape(target.Handle(), link, r.Egress.LimitBits)
+		shaped, err := egress.Shape(target, link, r.Egress.LimitBits)
 		if err != nil {
 			return fmt.Errorf("limit %s to %s: %w", link.Attrs().Name, request.Rate(r.Egress.LimitBits), err)
 		}
@@ -95,7 +95,7 @@ func unshape(r *ledger.Record, inside []*nic.Namespace) error {
 			continue
 		}
 		for _, d := range r.Egress.Devices {
-			if err := egress.Unshape(ns.Handle(), d, d.GSOMaxSizeBefore); err != nil && !errors.Is(err, os.ErrNotExist) {
+			if err := egress.Unshape(ns, d, d.GSOMaxSizeBefore); err != nil && !errors.Is(err, os.ErrNotExist) {
 				errs = append(errs, fmt.Errorf("take the limit off %s: %w", d.Name, err))
 			}
 		}

@@ -54,7 +54,7 @@ func (n *Node) AttachNetwork(ctx context.Context, c Container, p *policy.Policy,
 		return fmt.Errorf("open the container's network namespace: %w", err)
 	}
 	defer target.Close()
-	shared, err := isHostNetns(target, host)
+	shared, err := isHostNetns(owner, target, host)
 	if err != nil {
 		return err
 	}

@@ -64,22 +64,25 @@ func initNetns(owner ledger.Process) (*nic.Namespace, error) {
 	return ns, nil
 }
 
-// isHostNetns reports whether ns is the namespace that this process or pid 1
-// runs in.
-func isHostNetns(ns, host *nic.Namespace) (bool, error) {
+// isHostNetns reports whether the init of a container is in the network
+// namespace that this process or pid 1 runs in.
+//
+// Pid 1's is compared by the files that each namespace has of its own below
+// /proc/PID/net: /proc/1/ns/net cannot be opened without ptrace rights over
+// pid 1, which a root that lacks one of its capabilities does not have.
+func isHostNetns(owner ledger.Process, ns, host *nic.Namespace) (bool, error) {
 	if ns.ID() == host.ID() {
 		return true, nil
 	}
-	f, err := os.Open("/proc/1/ns/net")
+	theirs, err := os.Stat(fmt.Sprintf("/proc/%d/net/dev", owner.PID))
 	if err != nil {
-		return false, fmt.Errorf("open pid 1's network namespace: %w", err)
+		return false, fmt.Errorf("compare network namespace with pid 1's: %w", err)
 	}
-	defer f.Close()
-	id, err := statedir.NamespaceOf(f)
+	hosts, err := os.Stat("/proc/1/net/dev")
 	if err != nil {
-		return false, err
+		return false, fmt.Errorf("compare network namespace with pid 1's: %w", err)
 	}
-	return ns.ID() == id, nil
+	return os.SameFile(theirs, hosts), nil
 }
 
 // hostNamespace opens the namespace that a record's NICs came from: our own,

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -17,6 +16,7 @@ import (
 	"candor.dev/candor/policy"
 	"candor.dev/candor/request"
 	"candor.dev/candor/resview"
+	"candor.dev/candor/specgen"
 )
 
 // pingTimeout is what the daemon may take to say that it serves. A reader of
@@ -34,6 +34,16 @@ func (n *Node) AttachView(ctx context.Context, c Container, p *policy.Policy, ca
 		return err
 	}
 	if req.ResourceView == request.Off || req.ResourceView == request.Default && !p.ResourceView.Enabled {
+		return nil
+	}
+	spec, err := specgen.Parse(c.Spec.raw)
+	if err != nil {
+		return err
+	}
+	if why := spec.NoView(); why != "" {
+		if req.ResourceView == request.On {
+			n.Log.Warn("container runs without the resource view", "container", c.ID, "reason", why)
+		}
 		return nil
 	}
 	err = n.attachView(ctx, c, caller)
@@ -64,8 +74,7 @@ func (n *Node) attachView(ctx context.Context, c Container, caller string) (err 
 		return err
 	}
 	defer func() { err = errors.Join(err, lock.Unlock()) }()
-	source := filepath.Join(n.StateDir, "fs", r.Key)
-	bound, err := resview.Bind(owner, rootfs, source, resview.Files())
+	bound, err := resview.Bind(n.StateDir, r.Key, owner, rootfs, resview.Files())
 	if err != nil {
 		return errors.Join(err, n.dropView(lock, r))
 	}

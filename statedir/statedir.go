@@ -3,11 +3,13 @@
 package statedir
 
 import (
+	"bufio"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"runtime"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -18,7 +20,7 @@ import (
 // When another namespace has to be entered, fn runs on a thread of its own,
 // which is thrown away: fn must not start goroutines that touch files.
 func InHostMounts(fn func() error) error {
-	same, err := sameNamespace("/proc/thread-self/ns/mnt", "/proc/1/ns/mnt")
+	same, err := inHostMounts()
 	if err != nil {
 		return fmt.Errorf("compare mount namespace with pid 1's: %w", err)
 	}
@@ -54,15 +56,42 @@ func enterHostMounts() error {
 	return nil
 }
 
-func sameNamespace(a, b string) (bool, error) {
-	var sa, sb unix.Stat_t
-	if err := unix.Stat(a, &sa); err != nil {
-		return false, &os.PathError{Op: "stat", Path: a, Err: err}
+// inHostMounts compares the mounts that the two namespaces have at /: a mount's
+// id is unique among all namespaces. /proc/1/ns/mnt would say it more directly,
+// but needs ptrace rights over pid 1, which a root that lacks one of its
+// capabilities does not have (seen under a manager that drops CAP_SYS_RESOURCE).
+func inHostMounts() (bool, error) {
+	ours, err := rootMount("/proc/thread-self/mountinfo")
+	if err != nil {
+		return false, err
 	}
-	if err := unix.Stat(b, &sb); err != nil {
-		return false, &os.PathError{Op: "stat", Path: b, Err: err}
+	hosts, err := rootMount("/proc/1/mountinfo")
+	if err != nil {
+		return false, err
 	}
-	return sa.Dev == sb.Dev && sa.Ino == sb.Ino, nil
+	return ours == hosts, nil
+}
+
+// rootMount returns the id of the topmost mount at / (proc_pid_mountinfo(5)).
+func rootMount(path string) (id string, err error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	lines := bufio.NewScanner(f)
+	for lines.Scan() {
+		if fields := strings.Fields(lines.Text()); len(fields) > 4 && fields[4] == "/" {
+			id = fields[0]
+		}
+	}
+	if err := lines.Err(); err != nil {
+		return "", fmt.Errorf("read %s: %w", path, err)
+	}
+	if id == "" {
+		return "", fmt.Errorf("%s has no mount at /", path)
+	}
+	return id, nil
 }
 
 // Prepare makes the state directory, readable by root alone and a mount of its

@@ -92,6 +92,27 @@ func TestNoCopyOfTheMountsHasPinsOrView(t *testing.T) {
 	}
 }
 
+func TestHostMountsAreKnownFromACopy(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("mount namespaces need root")
+	}
+	if same, err := inHostMounts(); err != nil || !same {
+		t.Skipf("the test itself does not run in pid 1's mount namespace (%v)", err)
+	}
+	done := make(chan error)
+	go func() {
+		runtime.LockOSThread() // the thread is thrown away
+		err := unix.Unshare(unix.CLONE_NEWNS)
+		if same, hostErr := inHostMounts(); same {
+			err = errors.Join(err, hostErr, errors.New("a copy is taken for pid 1's"))
+		}
+		done <- err
+	}()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}
+
 func mkdir(t *testing.T, elem ...string) string {
 	t.Helper()
 	p := filepath.Join(elem...)

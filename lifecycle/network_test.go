@@ -1,0 +1,233 @@
+package lifecycle
+
+import (
+	"fmt"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"candor.dev/candor/ledger"
+	"candor.dev/candor/request"
+)
+
+const (
+	mac1 = "52:54:00:00:00:01"
+	mac2 = "52:54:00:00:00:02"
+)
+
+func TestNICGoesInAndComesBackAsItWas(t *testing.T) {
+	l := newLab(t)
+	l.addNIC("ens5", mac1, "198.18.0.2/24")
+	before := l.state()
+	c := l.run("c1", nicAnnotation("pool=cloud,mac="+mac1+",ip=198.18.0.5/24,interface=net0"))
+	l.mustAttach(c)
+	if got := c.ip("-o", "addr", "show", "dev", "net0"); !strings.Contains(got, "198.18.0.5/24") {
+		t.Errorf("in the container: %s", got)
+	}
+	if strings.Contains(l.ip("-o", "link"), "ens5:") || strings.Contains(l.ip("-o", "link"), "ens5@") {
+		t.Error("the nic is still on the host")
+	}
+	l.mustAttach(c) // the hook called twice finds the work done
+	c.kill()
+	l.giveBack(c)
+	l.wantNothingHeld(before)
+}
+
+func TestNothingIsTakenFromALivingContainer(t *testing.T) {
+	l := newLab(t)
+	l.addNIC("ens5", mac1, "198.18.0.2/24")
+	c := l.run("c1", nicAnnotation("pool=cloud,mac="+mac1+",ip=198.18.0.5/24"))
+	l.mustAttach(c)
+	if err := l.node.GiveBack(t.Context(), c.key()); err == nil {
+		t.Error("gave back what a living container holds")
+	}
+	c.ip("link", "show", "net0")
+	c.kill()
+	l.giveBack(c)
+}
+
+// What a late poststop of a killed container meets: a new one under its key.
+func TestSameContainerAgainAfterAKill(t *testing.T) {
+	l := newLab(t)
+	l.addNIC("ens5", mac1, "198.18.0.2/24")
+	before := l.state()
+	annotations := nicAnnotation("pool=cloud,mac=" + mac1 + ",ip=198.18.0.5/24")
+	first := l.run("c1", annotations)
+	l.mustAttach(first)
+	first.kill()
+	second := l.runIn("c1", first.Bundle, annotations, syscall.CLONE_NEWNET)
+	l.mustAttach(second)
+	if err := l.node.GiveBack(t.Context(), first.key()); err == nil {
+		t.Error("the late poststop took the new container's nic")
+	}
+	second.ip("link", "show", "net0")
+	second.kill()
+	l.giveBack(second)
+	l.wantNothingHeld(before)
+}
+
+func TestSameIDInTwoBundlesIsTwoContainers(t *testing.T) {
+	l := newLab(t)
+	l.addNIC("ens5", mac1, "198.18.0.2/24")
+	l.addNIC("ens6", mac2, "198.18.0.3/24")
+	before := l.state()
+	a := l.run("c1", nicAnnotation("pool=cloud,mac="+mac1+",ip=198.18.0.5/24"))
+	b := l.run("c1", nicAnnotation("pool=cloud,mac="+mac2+",ip=198.18.0.6/24"))
+	l.mustAttach(a)
+	l.mustAttach(b)
+	a.kill()
+	l.giveBack(a)
+	b.ip("link", "show", "net0")
+	b.kill()
+	l.giveBack(b)
+	l.wantNothingHeld(before)
+}
+
+func TestSecondNICFailsAndFirstComesBack(t *testing.T) {
+	l := newLab(t)
+	l.addNIC("ens5", mac1, "198.18.0.2/24")
+	l.addNIC("ens6", mac2, "198.18.0.3/24")
+	before := l.state()
+	c := l.run("c1", map[string]string{request.KeyNICs: `[{"pool":"cloud","mac":"` + mac1 + `","ips":["198.18.0.5/24"]},
+		{"pool":"cloud","mac":"` + mac2 + `","ips":["198.18.0.6/24"],"interface":"taken"}]`})
+	c.ip("link", "add", "taken", "type", "bridge")
+	err := l.attach(c)
+	if err == nil || !strings.Contains(err.Error(), "taken") {
+		t.Errorf("attach = %v, want an error that names the interface", err)
+	}
+	l.wantNothingHeld(before)
+}
+
+func TestRefusalsAreDifferentAndChangeNothing(t *testing.T) {
+	l := newLab(t)
+	l.addNIC("ens5", mac1, "198.18.0.2/24")
+	l.addNIC("ens6", mac2, "198.18.0.3/24")
+	l.addNIC("ens7", "52:54:00:00:00:07", "198.18.7.2/24")
+	l.ip("route", "add", "default", "via", "198.18.7.1", "dev", "ens7")
+	l.addNIC("ens8", "52:54:00:00:00:08", "198.18.0.8/24")
+	l.ip("link", "add", "br0", "type", "bridge")
+	l.Cleanup(func() { l.ip("link", "del", "br0") })
+	l.ip("link", "set", "ens8", "master", "br0")
+	holder := l.run("holder", nicAnnotation("pool=cloud,mac="+mac2+",ip=198.18.0.6/24"))
+	l.mustAttach(holder)
+	before := l.state()
+	seen := map[string]string{}
+	for _, test := range []struct {
+		name, nic, caller, want string
+		flags                   uintptr
+	}{
+		{"unknown pool", "pool=nosuch,mac=" + mac1 + ",ip=198.18.0.5/24", caller, "nosuch", syscall.CLONE_NEWNET},
+		{"caller not allowed", "pool=cloud,mac=" + mac1 + ",ip=198.18.0.5/24", "kubernetes:prod", "kubernetes:prod", syscall.CLONE_NEWNET},
+		{"no caller", "pool=cloud,mac=" + mac1 + ",ip=198.18.0.5/24", "", "caller", syscall.CLONE_NEWNET},
+		{"mac not on this node", "pool=cloud,mac=52:54:00:00:00:99,ip=198.18.0.5/24", caller, "52:54:00:00:00:99", syscall.CLONE_NEWNET},
+		{"held by another", "pool=cloud,mac=" + mac2 + ",ip=198.18.0.5/24", caller, "held by container holder", syscall.CLONE_NEWNET},
+		{"default route", "pool=cloud,mac=52:54:00:00:00:07,ip=198.18.0.5/24", caller, "default route", syscall.CLONE_NEWNET},
+		{"master", "pool=cloud,mac=52:54:00:00:00:08,ip=198.18.0.5/24", caller, "br0", syscall.CLONE_NEWNET},
+		{"no selector", "pool=cloud,ip=198.18.0.5/24", caller, "mac", syscall.CLONE_NEWNET},
+		{"address outside the subnets", "pool=cloud,mac=" + mac1 + ",ip=10.0.0.5/24", caller, "10.0.0.5", syscall.CLONE_NEWNET},
+		{"host's network namespace", "pool=cloud,mac=" + mac1 + ",ip=198.18.0.5/24", caller, "host's network namespace", 0},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			c := l.runIn("c1", t.TempDir(), nicAnnotation(test.nic), test.flags)
+			err := l.node.AttachNetwork(t.Context(), c.Container, l.policy, test.caller)
+			if err == nil || !strings.Contains(err.Error(), test.want) || strings.Contains(err.Error(), "\n") {
+				t.Fatalf("error %v, want one line with %q", err, test.want)
+			}
+			if other, ok := seen[err.Error()]; ok {
+				t.Errorf("the same line as for %q: %v", other, err)
+			}
+			seen[err.Error()] = test.name
+			if after := l.state(); after != before {
+				t.Errorf("the node changed:\n%s\n%s", before, after)
+			}
+			if records, _ := l.node.Store().List(); len(records) != 1 {
+				t.Errorf("%d records, want the holder's only", len(records))
+			}
+		})
+	}
+	holder.kill()
+	l.giveBack(holder)
+}
+
+func TestLimitWithNetAdminIsRefused(t *testing.T) {
+	l := newLab(t)
+	c := l.run("c1", map[string]string{request.KeyEgressLimit: "50M"})
+	c.Spec.Process.Capabilities.Bounding = []string{"CAP_NET_ADMIN"}
+	before := l.state()
+	if err := l.attach(c); err == nil || !strings.Contains(err.Error(), "CAP_NET_ADMIN") {
+		t.Errorf("attach = %v, want a refusal that names the capability", err)
+	}
+	l.wantNothingHeld(before)
+}
+
+func TestLimitShapesTheNICInside(t *testing.T) {
+	l := newLab(t)
+	l.addNIC("ens5", mac1, "198.18.0.2/24")
+	before := l.state()
+	annotations := nicAnnotation("pool=cloud,mac=" + mac1 + ",ip=198.18.0.5/24")
+	annotations[request.KeyEgressLimit] = "50M"
+	c := l.run("c1", annotations)
+	l.mustAttach(c)
+	r, err := l.node.Store().Read(c.key())
+	if err != nil || r.State != ledger.Attached || r.Egress == nil || len(r.Egress.Devices) != 1 {
+		t.Fatalf("record %+v, %v", r, err)
+	}
+	if got := c.ip("-d", "link", "show", "net0"); !strings.Contains(got, "qdisc htb") {
+		t.Errorf("no htb on the nic: %s", got)
+	}
+	c.kill()
+	l.giveBack(c)
+	l.wantNothingHeld(before)
+}
+
+// ctr run --cni, Docker >= 28 and nerdctl bring the network after create.
+func TestLimitOfALateNetworkWaitsForStart(t *testing.T) {
+	l := newLab(t)
+	before := l.state()
+	c := l.run("c1", map[string]string{request.KeyEgressLimit: "50M"})
+	l.mustAttach(c)
+	if r, err := l.node.Store().Read(c.key()); err != nil || r.State != ledger.Pending {
+		t.Fatalf("record %+v, %v; want pending", r, err)
+	}
+	if err := l.node.Late(t.Context(), c.ID, c.Bundle); err == nil {
+		t.Error("a container without a network was let start without its limit")
+	}
+	l.ip("link", "add", "late0", "type", "veth", "peer", "name", "eth0", "netns", fmt.Sprint(c.PID))
+	for range 2 {
+		if err := l.node.Late(t.Context(), c.ID, c.Bundle); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := c.ip("-d", "link", "show", "eth0"); !strings.Contains(got, "qdisc htb") {
+		t.Errorf("no htb on the late device: %s", got)
+	}
+	c.kill()
+	l.giveBack(c)
+	l.wantNothingHeld(before)
+}
+
+func TestReconcilerGivesBackWithin5Seconds(t *testing.T) {
+	l := newLab(t)
+	l.addNIC("ens5", mac1, "198.18.0.2/24")
+	before := l.state()
+	done := make(chan error, 1)
+	go func() { done <- l.node.Reconcile(t.Context()) }()
+	c := l.run("c1", nicAnnotation("pool=cloud,mac="+mac1+",ip=198.18.0.5/24"))
+	l.mustAttach(c)
+	time.Sleep(300 * time.Millisecond)
+	c.ip("link", "show", "net0")
+	c.kill()
+	end := time.Now().Add(5 * time.Second)
+	for {
+		records, err := l.node.Store().List()
+		if err == nil && len(records) == 0 {
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatalf("after 5 s still held: %v, %v", records, err)
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	l.wantNothingHeld(before)
+}
