@@ -191,28 +191,50 @@ func TestGrantRefuses(t *testing.T) {
 		"vf pool":                {"docker", "pool=fast,mac=" + mac, `pool fast for caller docker: pools of kind vf are not supported yet (policy config.toml)`},
 		"no selector":            {"docker", "pool=plain", `pool plain for caller docker: no selector: a request to a hostnic pool says by "mac" which NIC it wants (policy config.toml)`},
 		"vlan":                   {"docker", "pool=plain,vlan=0,mac=" + mac, `pool plain for caller docker: "vlan" can be asked only of a vf pool, and this one is of kind hostnic (policy config.toml)`},
-		"address without subnets": {"docker", "pool=plain,ip=10.0.0.5/24,mac=" + mac,
-			`pool plain for caller docker: address 10.0.0.5/24: the pool has no subnets, so that no address can be asked for (policy config.toml)`},
-		"address outside": {"containerd:default", "pool=cloud,ip=192.168.2.5/24,mac=" + mac,
-			`pool cloud for caller containerd:default: address 192.168.2.5/24 is outside the pool's subnets (192.168.1.0/24, fd00:1::/64) (policy config.toml)`},
-		"bare address outside": {"containerd:default", "pool=cloud,ip=192.168.2.5,mac=" + mac,
-			`pool cloud for caller containerd:default: address 192.168.2.5 is outside the pool's subnets (192.168.1.0/24, fd00:1::/64) (policy config.toml)`},
-		"second address outside": {"containerd:default", "pool=cloud,ip=192.168.1.5,ip=fd00:2::5,mac=" + mac,
-			`pool cloud for caller containerd:default: address fd00:2::5 is outside the pool's subnets (192.168.1.0/24, fd00:1::/64) (policy config.toml)`},
-		"prefix wider than the subnet": {"containerd:default", "pool=cloud,ip=192.168.1.5/16,mac=" + mac,
-			`pool cloud for caller containerd:default: address 192.168.1.5/16 reaches beyond the pool's subnet 192.168.1.0/24 (policy config.toml)`},
-		"bare address of the network": {"containerd:default", "pool=cloud,ip=192.168.1.0,mac=" + mac,
-			`pool cloud for caller containerd:default: address "192.168.1.0/24" is the address of the network, not of a host in it (policy config.toml)`},
-		"bare broadcast address": {"containerd:default", "pool=cloud,ip=192.168.1.255,mac=" + mac,
-			`pool cloud for caller containerd:default: address "192.168.1.255/24" is the broadcast address of its network (policy config.toml)`},
-		"the pool's gateway": {"containerd:default", "pool=cloud,ip=192.168.1.1,mac=" + mac,
-			`pool cloud for caller containerd:default: address 192.168.1.1 is a gateway of the pool (policy config.toml)`},
-		"the gateway of its routes": {"containerd:default", "pool=cloud,ip=192.168.1.254,mac=" + mac,
-			`pool cloud for caller containerd:default: address 192.168.1.254 is a gateway of the pool (policy config.toml)`},
-		"bare address of anywhere": {"docker", "pool=halves,ip=198.51.100.5,mac=" + mac,
-			`pool halves for caller docker: address 198.51.100.5 has no prefix length, and the pool's subnet 0.0.0.0/0 gives none (policy config.toml)`},
-		"default route without gateway": {"docker", "pool=halves,ip=198.51.100.5/24,default-route=true,mac=" + mac,
-			`pool halves for caller docker: "default-route" needs a gateway: neither the request nor the pool gives one for these addresses (policy config.toml)`},
+		"address without subnets": {
+			"docker", "pool=plain,ip=10.0.0.5/24,mac=" + mac,
+			`pool plain for caller docker: address 10.0.0.5/24: the pool has no subnets, so that no address can be asked for (policy config.toml)`,
+		},
+		"address outside": {
+			"containerd:default", "pool=cloud,ip=192.168.2.5/24,mac=" + mac,
+			`pool cloud for caller containerd:default: address 192.168.2.5/24 is outside the pool's subnets (192.168.1.0/24, fd00:1::/64) (policy config.toml)`,
+		},
+		"bare address outside": {
+			"containerd:default", "pool=cloud,ip=192.168.2.5,mac=" + mac,
+			`pool cloud for caller containerd:default: address 192.168.2.5 is outside the pool's subnets (192.168.1.0/24, fd00:1::/64) (policy config.toml)`,
+		},
+		"second address outside": {
+			"containerd:default", "pool=cloud,ip=192.168.1.5,ip=fd00:2::5,mac=" + mac,
+			`pool cloud for caller containerd:default: address fd00:2::5 is outside the pool's subnets (192.168.1.0/24, fd00:1::/64) (policy config.toml)`,
+		},
+		"prefix wider than the subnet": {
+			"containerd:default", "pool=cloud,ip=192.168.1.5/16,mac=" + mac,
+			`pool cloud for caller containerd:default: address 192.168.1.5/16 reaches beyond the pool's subnet 192.168.1.0/24 (policy config.toml)`,
+		},
+		"bare address of the network": {
+			"containerd:default", "pool=cloud,ip=192.168.1.0,mac=" + mac,
+			`pool cloud for caller containerd:default: address "192.168.1.0/24" is the address of the network, not of a host in it (policy config.toml)`,
+		},
+		"bare broadcast address": {
+			"containerd:default", "pool=cloud,ip=192.168.1.255,mac=" + mac,
+			`pool cloud for caller containerd:default: address "192.168.1.255/24" is the broadcast address of its network (policy config.toml)`,
+		},
+		"the pool's gateway": {
+			"containerd:default", "pool=cloud,ip=192.168.1.1,mac=" + mac,
+			`pool cloud for caller containerd:default: address 192.168.1.1 is a gateway of the pool (policy config.toml)`,
+		},
+		"the gateway of its routes": {
+			"containerd:default", "pool=cloud,ip=192.168.1.254,mac=" + mac,
+			`pool cloud for caller containerd:default: address 192.168.1.254 is a gateway of the pool (policy config.toml)`,
+		},
+		"bare address of anywhere": {
+			"docker", "pool=halves,ip=198.51.100.5,mac=" + mac,
+			`pool halves for caller docker: address 198.51.100.5 has no prefix length, and the pool's subnet 0.0.0.0/0 gives none (policy config.toml)`,
+		},
+		"default route without gateway": {
+			"docker", "pool=halves,ip=198.51.100.5/24,default-route=true,mac=" + mac,
+			`pool halves for caller docker: "default-route" needs a gateway: neither the request nor the pool gives one for these addresses (policy config.toml)`,
+		},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
