@@ -14,28 +14,50 @@ func TestPlanFollowsTheRate(t *testing.T) {
 		gsoMax    uint32
 		want      plan // leaf: limit only
 	}{
-		{"the smallest rate", 1_000, 1500, 65536,
-			plan{rate: 125, buffer: 2_048_000_000, quantum: 1514, gso: 4096, leaf: leafPlan{limit: wholePacket}}},
-		{"bits that make no whole byte are never rounded up", 10_007, 1500, 65536,
-			plan{rate: 1250, buffer: 204_800_000, quantum: 1514, gso: 4096, leaf: leafPlan{limit: wholePacket}}},
-		{"10 Mbit/s", 10 * mbit, 1500, 65536,
-			plan{rate: 1_250_000, buffer: 204_800, quantum: 1514, gso: 4096, leaf: leafPlan{limit: wholePacket}}},
-		{"jumbo frames leave room for two segments", 10 * mbit, 9000, 65536,
-			plan{rate: 1_250_000, buffer: 204_800, quantum: 1514, gso: 18512, leaf: leafPlan{limit: wholePacket}}},
-		{"100 Mbit/s", 100 * mbit, 1500, 65536,
-			plan{rate: 12_500_000, buffer: 20_480, quantum: 12_500, gso: 25_000, leaf: leafPlan{limit: 187_500}}},
-		{"just below the bound", 249_999_999, 1500, 65536,
-			plan{rate: 31_249_999, buffer: 15_625, quantum: 31_249, gso: 62_499, leaf: leafPlan{limit: 468_749}}},
-		{"gso untouched", 250 * mbit, 1500, 65536,
-			plan{rate: 31_250_000, buffer: 15_625, quantum: 31_250, leaf: leafPlan{limit: 468_750}}},
-		{"BIG TCP: the leaf holds two of its packets", 250 * mbit, 1500, 400_000,
-			plan{rate: 31_250_000, buffer: 15_625, quantum: 31_250, leaf: leafPlan{limit: 800_000}}},
-		{"burst is 1 ms: at least 64 kB from 525 Mbit/s", 525 * mbit, 1500, 65536,
-			plan{rate: 65_625_000, buffer: 15_625, quantum: 60_000, leaf: leafPlan{limit: 984_375}}},
-		{"more than 32 bits of bytes per second", 40_000 * mbit, 1500, 65536,
-			plan{rate: 5_000_000_000, buffer: 15_625, quantum: 60_000, leaf: leafPlan{limit: 75_000_000}}},
-		{"the largest rate", MaxLimit, 1500, 65536,
-			plan{rate: 125_000_000_000_000, buffer: 15_625, quantum: 60_000, leaf: leafPlan{limit: 1 << 31}}},
+		{
+			"the smallest rate", 1_000, 1500, 65536,
+			plan{rate: 125, buffer: 2_048_000_000, quantum: 1514, gso: 4096, leaf: leafPlan{limit: wholePacket}},
+		},
+		{
+			"bits that make no whole byte are never rounded up", 10_007, 1500, 65536,
+			plan{rate: 1250, buffer: 204_800_000, quantum: 1514, gso: 4096, leaf: leafPlan{limit: wholePacket}},
+		},
+		{
+			"10 Mbit/s", 10 * mbit, 1500, 65536,
+			plan{rate: 1_250_000, buffer: 204_800, quantum: 1514, gso: 4096, leaf: leafPlan{limit: wholePacket}},
+		},
+		{
+			"jumbo frames leave room for two segments", 10 * mbit, 9000, 65536,
+			plan{rate: 1_250_000, buffer: 204_800, quantum: 1514, gso: 18512, leaf: leafPlan{limit: wholePacket}},
+		},
+		{
+			"100 Mbit/s", 100 * mbit, 1500, 65536,
+			plan{rate: 12_500_000, buffer: 20_480, quantum: 12_500, gso: 25_000, leaf: leafPlan{limit: 187_500}},
+		},
+		{
+			"just below the bound", 249_999_999, 1500, 65536,
+			plan{rate: 31_249_999, buffer: 15_625, quantum: 31_249, gso: 62_499, leaf: leafPlan{limit: 468_749}},
+		},
+		{
+			"gso untouched", 250 * mbit, 1500, 65536,
+			plan{rate: 31_250_000, buffer: 15_625, quantum: 31_250, leaf: leafPlan{limit: 468_750}},
+		},
+		{
+			"BIG TCP: the leaf holds two of its packets", 250 * mbit, 1500, 400_000,
+			plan{rate: 31_250_000, buffer: 15_625, quantum: 31_250, leaf: leafPlan{limit: 800_000}},
+		},
+		{
+			"burst is 1 ms: at least 64 kB from 525 Mbit/s", 525 * mbit, 1500, 65536,
+			plan{rate: 65_625_000, buffer: 15_625, quantum: 60_000, leaf: leafPlan{limit: 984_375}},
+		},
+		{
+			"more than 32 bits of bytes per second", 40_000 * mbit, 1500, 65536,
+			plan{rate: 5_000_000_000, buffer: 15_625, quantum: 60_000, leaf: leafPlan{limit: 75_000_000}},
+		},
+		{
+			"the largest rate", MaxLimit, 1500, 65536,
+			plan{rate: 125_000_000_000_000, buffer: 15_625, quantum: 60_000, leaf: leafPlan{limit: 1 << 31}},
+		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			got, err := newPlan(tt.limitBits, tt.mtu, tt.gsoMax)

@@ -1,0 +1,73 @@
+# shellcheck shell=bash
+# What the parts of the benchmark share.
+
+bench_say() { printf 'bench: %s\n' "$*" >&2; }
+
+# bench_build builds the helpers into the lab: they are gone with it.
+bench_build() {
+	local program
+	BENCH_BIN=$LAB_DIR/bench
+	mkdir -p "$BENCH_BIN"
+	for program in hello pairs reader report wire; do
+		CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags '-s -w' -o "$BENCH_BIN/$program" "./bench/$program" || return
+	done
+}
+
+bench_down() {
+	bench_lxcfs_down
+	lab_down && lab_check_gone
+}
+
+# bench_out NAME prints the path of a result's file.
+bench_out() { printf '%s-%s.json\n' "$BENCH_OUT" "$1"; }
+
+# bench_table prints all rows of this run and keeps them as markdown.
+bench_table() {
+	local files=("$BENCH_OUT"-*.json)
+	[[ -e ${files[0]} ]] || {
+		bench_say "nothing was measured"
+		return 1
+	}
+	{
+		printf '%s, %s CPUs, Linux %s, candor %s, load %s\n\n' "$(date -u +%F)" "$(nproc)" "$(uname -r)" \
+			"$("$LAB_BIN/candor" version 2>/dev/null | awk 'NR == 1 { print $NF }')" "$(cut -d' ' -f1-3 /proc/loadavg)"
+		"$BENCH_BIN/report" table "${files[@]}"
+	} | tee "$BENCH_OUT.md"
+	bench_say "kept in $BENCH_OUT.md and beside it"
+}
+
+##### Cgroups that count CPU time
+
+# bench_cpu_root prints where cgroups that count CPU time are made: v1's cpuacct,
+# else the unified hierarchy, where cpu.stat needs no controller.
+bench_cpu_root() {
+	local root
+	for root in /sys/fs/cgroup/cpuacct /sys/fs/cgroup/cpu,cpuacct /sys/fs/cgroup; do
+		[[ -e $root/cpuacct.usage || -e $root/cgroup.controllers ]] && break
+	done
+	printf '%s\n' "$root"
+}
+
+# bench_cgroup NAME PID...: moves the processes into a cgroup and prints its
+# directory. Its name carries the lab's id: lab_down removes it.
+bench_cgroup() {
+	local dir pid
+	dir=$(bench_cpu_root)/$LAB_ID-bench-$1
+	shift
+	mkdir -p "$dir" || return
+	for pid; do printf '%s\n' "$pid" >"$dir/cgroup.procs" || return; done
+	printf '%s\n' "$dir"
+}
+
+# bench_cpu_ns DIR prints the CPU time used in a cgroup.
+bench_cpu_ns() {
+	cat "$1/cpuacct.usage" 2>/dev/null || awk '$1 == "usage_usec" { print $2 * 1000 }' "$1/cpu.stat"
+}
+
+# bench_candord_pids: supervisor and worker of this lab.
+bench_candord_pids() {
+	local pid
+	for pid in $(lab_processes); do
+		[[ $(readlink "/proc/$pid/exe") == */candord ]] && printf '%s\n' "$pid"
+	done
+}

@@ -1,0 +1,114 @@
+// Command report turns the results of the benchmark's parts into one table, and
+// what other programs printed into results:
+//
+//	report table FILE...                      a markdown table on stdout
+//	report reads  -what W -candor-cpu US -peer-cpu US -o FILE <reader's output
+//	report pings  -what W -limit MS -o FILE   <the output of ping
+package main
+
+import (
+	"bufio"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+
+	"candor.dev/candor/bench/result"
+	"candor.dev/candor/bench/stats"
+)
+
+func main() {
+	err := errors.New("usage: report table|reads|pings")
+	if len(os.Args) > 1 {
+		switch os.Args[1] {
+		case "table":
+			err = table(os.Args[2:])
+		case "reads":
+			err = reads(os.Args[2:])
+		case "pings":
+			err = pings(os.Args[2:])
+		}
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "report:", err)
+		os.Exit(1)
+	}
+}
+
+func table(paths []string) error {
+	var files []*result.File
+	for _, path := range paths {
+		f, err := result.Read(path)
+		if err != nil {
+			return err
+		}
+		files = append(files, f)
+	}
+	return result.Markdown(os.Stdout, files)
+}
+
+// reads takes the reader's samples, and the servers' CPU time per read as
+// measured around it.
+func reads(args []string) error {
+	fs := flag.NewFlagSet("reads", flag.ExitOnError)
+	what := fs.String("what", "", "how the files were read")
+	candorCPU := fs.Float64("candor-cpu", 0, "CPU time of candor's server per read, us")
+	peerCPU := fs.Float64("peer-cpu", 0, "CPU time of the peer per read, us")
+	goal := fs.String("goal", "", "what the ratio is to be")
+	out := fs.String("o", "", "the file for the result")
+	if err := fs.Parse(args); err != nil {
+		return err
+	}
+	var files []struct {
+		Name         string
+		Candor, Peer []float64
+	}
+	if err := json.NewDecoder(os.Stdin).Decode(&files); err != nil {
+		return fmt.Errorf("read the reader's output: %w", err)
+	}
+	f := result.New("view")
+	for _, file := range files {
+		f.Pairs(result.Row{What: fmt.Sprintf("open+read+close %s, %s", file.Name, *what), PeerName: "lxcfs", Unit: "us", Goal: *goal}, file.Candor, file.Peer)
+	}
+	if *candorCPU > 0 && *peerCPU > 0 {
+		f.Against(result.Row{What: "server CPU per read, " + *what, PeerName: "lxcfs", Unit: "us", Goal: *goal}, []float64{*candorCPU}, *peerCPU)
+	}
+	return f.Write(*out)
+}
+
+// pings takes the round trips that ping printed and holds their 99th percentile
+// against a bound in milliseconds.
+func pings(args []string) error {
+	fs := flag.NewFlagSet("pings", flag.ExitOnError)
+	what := fs.String("what", "", "what was measured")
+	limit := fs.Float64("limit", 0, "the bound of the 99th percentile, ms")
+	out := fs.String("o", "", "the file for the result")
+	if err := fs.Parse(args); err != nil {
+		return err
+	}
+	var times []float64
+	lines := bufio.NewScanner(os.Stdin)
+	for lines.Scan() {
+		_, rest, ok := strings.Cut(lines.Text(), "time=")
+		if !ok {
+			continue
+		}
+		v, err := strconv.ParseFloat(strings.Fields(rest)[0], 64)
+		if err != nil {
+			return fmt.Errorf("read ping's output: %w", err)
+		}
+		times = append(times, v)
+	}
+	if len(times) == 0 {
+		return errors.New("ping had no answer")
+	}
+	p50, p99 := stats.Quantile(times, 0.5), stats.Quantile(times, 0.99)
+	f := result.New("limit")
+	f.Against(result.Row{What: fmt.Sprintf("%s: p99 (p50 %.1f ms)", *what, p50), PeerName: "the bound", Unit: "ms", Goal: "<= 1"}, []float64{p99}, *limit)
+	f.Rows[0].Samples = len(times)
+	f.Samples = map[string][]float64{*what: times}
+	return f.Write(*out)
+}

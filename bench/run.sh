@@ -1,0 +1,53 @@
+#!/usr/bin/env bash
+# Measures candor beside its peers and prints one table. As root.
+#
+#   bench/run.sh [hooks] [limit] [start] [view]      (default: all)
+#
+#   BENCH_PAIRS=100       pairs of container starts
+#   BENCH_READS=2000      reads of each file in a row, for each server
+#   BENCH_RESULTS=DIR     where the results go (bench/results)
+#
+# All parts compare within one run, measured in turn: what disturbs the machine
+# disturbs both sides. Nothing here is asserted; that is what tests are for.
+set -uo pipefail
+
+cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
+# shellcheck source=tests/lab/lab.bash
+source tests/lab/lab.bash
+# shellcheck source=bench/lib.bash
+source bench/lib.bash
+for part in hooks limit start view; do
+	# shellcheck source=/dev/null
+	source "bench/$part.bash"
+done
+
+BENCH_PAIRS=${BENCH_PAIRS:-100}
+BENCH_READS=${BENCH_READS:-2000}
+BENCH_RESULTS=${BENCH_RESULTS:-bench/results}
+stamp=$(date -u +%Y%m%dT%H%M%SZ)
+status=0
+
+parts=("$@")
+((${#parts[@]})) || parts=(hooks limit start view)
+
+mkdir -p "$BENCH_RESULTS" || exit 1
+BENCH_OUT=$(cd "$BENCH_RESULTS" && pwd)/$stamp
+trap bench_down EXIT
+bench_say "lab"
+lab_up || exit 1
+bench_build || exit 1
+
+for part in "${parts[@]}"; do
+	declare -F "bench_$part" >/dev/null || {
+		bench_say "no such part: $part"
+		exit 2
+	}
+	bench_say "$part"
+	"bench_$part" || {
+		bench_say "$part: FAILED"
+		status=1
+	}
+done
+
+bench_table || status=1
+exit "$status"
