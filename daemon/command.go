@@ -1,0 +1,230 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"candor.dev/candor/resview"
+	"candor.dev/candor/statedir"
+	"candor.dev/candor/version"
+	"golang.org/x/sys/unix"
+)
+
+// Parts are what candord is made of beside this package.
+type Parts struct {
+	// StateDir finds the state directory by the configuration's path. It is
+	// not asked where --state-dir is given.
+	StateDir func(configPath string) (string, error)
+	// DefaultConfig is the path of the configuration without --config.
+	DefaultConfig string
+	// Log makes the logger of a component.
+	Log func(stateDir, component string) *slog.Logger
+	// Worker makes what a worker serves, and the tasks that it runs beside.
+	Worker func(stateDir, configPath string, log *slog.Logger) (resview.OpenFunc, []func(context.Context) error, error)
+}
+
+const usage = `candord serves the resource view and gives back what dead containers hold.
+
+usage: candord [--config FILE] [--state-dir DIR]
+
+  --config FILE     the node's policy; its state_dir says where candord works
+  --state-dir DIR   the state directory, instead of the policy's
+  --own-cgroup      move into a cgroup of its own (for a candord that an engine started)
+  --help, --version
+
+SIGTERM ends it. SIGHUP ends it too, but leaves the worker that serves the view
+of running containers to the next candord, so that an upgrade is not noticed.
+Under systemd it takes its socket from candord.socket.
+`
+
+// commandLine are candord's arguments. worker and heal are for candord itself.
+type commandLine struct {
+	command              string
+	config, stateDir     string
+	ownCgroup            bool
+	generation           uint64
+	supervisor           int
+	help, version        bool
+	generationStr, super string
+}
+
+func parseCommandLine(args []string) (c commandLine, err error) {
+	if len(args) > 0 && (args[0] == "worker" || args[0] == "heal") {
+		c.command, args = args[0], args[1:]
+	}
+	values := map[string]*string{"--config": &c.config, "--state-dir": &c.stateDir}
+	if c.command == "worker" {
+		values["--generation"], values["--supervisor"] = &c.generationStr, &c.super
+	}
+	for len(args) > 0 {
+		name, value, joined := strings.Cut(args[0], "=")
+		args = args[1:]
+		switch {
+		case name == "--help" || name == "-h":
+			c.help = true
+		case name == "--version":
+			c.version = true
+		case name == "--own-cgroup":
+			c.ownCgroup = true
+		case values[name] == nil:
+			return c, fmt.Errorf("unknown argument %q (see candord --help)", name)
+		case joined:
+			*values[name] = value
+		case len(args) == 0:
+			return c, fmt.Errorf("%s needs a value", name)
+		default:
+			*values[name], args = args[0], args[1:]
+		}
+	}
+	if c.command == "worker" {
+		if c.generation, err = strconv.ParseUint(c.generationStr, 10, 64); err != nil {
+			return c, fmt.Errorf("--generation: %w", err)
+		}
+		if c.supervisor, err = strconv.Atoi(c.super); err != nil {
+			return c, fmt.Errorf("--supervisor: %w", err)
+		}
+	}
+	return c, nil
+}
+
+// Main is candord: it runs what the arguments (without the program's name) say
+// and returns the exit status.
+func Main(args []string, parts Parts, stdout, stderr io.Writer) int {
+	c, err := parseCommandLine(args)
+	if err == nil {
+		err = run(c, parts, stdout)
+	}
+	if errors.Is(err, resview.ErrDisconnected) {
+		return exitDisconnected
+	}
+	if err != nil {
+		fmt.Fprintf(stderr, "candord: %s\n", strings.ReplaceAll(err.Error(), "\n", "; "))
+		return 1
+	}
+	return 0
+}
+
+func run(c commandLine, parts Parts, stdout io.Writer) (err error) {
+	switch {
+	case c.help:
+		_, err = io.WriteString(stdout, usage)
+		return err
+	case c.version:
+		_, err = fmt.Fprintf(stdout, "candord %s\n", version.String())
+		return err
+	case os.Geteuid() != 0:
+		return errors.New("has to run as root")
+	}
+	unix.Umask(0o077)
+	if c.config == "" {
+		c.config = parts.DefaultConfig
+	}
+	if c.stateDir == "" {
+		if c.stateDir, err = parts.StateDir(c.config); err != nil {
+			return fmt.Errorf("%w (--state-dir DIR works without a policy)", err)
+		}
+	}
+	switch c.command {
+	case "worker":
+		return runWorker(c, parts)
+	case "heal":
+		return Heal(c.stateDir, parts.Log(c.stateDir, "candord"))
+	}
+	if err := settle(); err != nil {
+		return err
+	}
+	return runSupervisor(c, parts)
+}
+
+func runWorker(c commandLine, parts Parts) error {
+	log := parts.Log(c.stateDir, "candord")
+	open, background, err := parts.Worker(c.stateDir, c.config, log)
+	if err != nil {
+		return err
+	}
+	// Signals of a terminal or of systemd are meant for the supervisor; only
+	// it knows whether the worker has to go.
+	signal.Ignore(syscall.SIGINT, syscall.SIGHUP, syscall.SIGTERM)
+	return RunWorker(context.Background(), WorkerConfig{
+		StateDir:   c.stateDir,
+		Generation: c.generation,
+		Supervisor: c.supervisor,
+		Open:       open,
+		Background: background,
+		Log:        log,
+	})
+}
+
+func runSupervisor(c commandLine, parts Parts) error {
+	socket, err := takeActivated()
+	if err != nil {
+		return err
+	}
+	// Best effort: it needs CAP_SYS_RESOURCE.
+	_ = os.WriteFile("/proc/self/oom_score_adj", []byte("-999"), 0)
+	executable, err := os.Executable()
+	if err != nil {
+		executable = ""
+	}
+	stop := make(chan Stop, 1)
+	signals := make(chan os.Signal, 4)
+	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
+	go func() {
+		for sig := range signals {
+			how := Terminate
+			if sig == syscall.SIGHUP {
+				how = HandOver
+			}
+			select {
+			case stop <- how:
+			default: // it is ending already
+			}
+		}
+	}()
+	s, err := NewSupervisor(SupervisorConfig{
+		StateDir:   c.stateDir,
+		ConfigPath: c.config,
+		Executable: executable,
+		OwnCgroup:  c.ownCgroup,
+		Socket:     socket,
+		Log:        parts.Log(c.stateDir, "candord"),
+	})
+	if err != nil {
+		return err
+	}
+	return s.Run(stop)
+}
+
+// settledEnv marks a candord that is where it has to be.
+const settledEnv = "CANDORD_SETTLED"
+
+// settle executes candord once more in pid 1's mount namespace and without the
+// descriptors that its starter left open. Entering a namespace on one thread
+// would leave the Go runtime's others behind.
+func settle() error {
+	if os.Getenv(settledEnv) != "" {
+		os.Unsetenv(settledEnv)
+		return nil
+	}
+	first := uint(listenFirst + activated())
+	if err := unix.CloseRange(first, ^uint(0)>>1, unix.CLOSE_RANGE_CLOEXEC); err != nil {
+		// Linux 5.11; without it the descriptors stay open, no more.
+		_ = err
+	}
+	env := append(os.Environ(), settledEnv+"=1")
+	err := statedir.InHostMounts(func() error {
+		if err := unix.Chdir("/"); err != nil {
+			return err
+		}
+		return unix.Exec("/proc/self/exe", os.Args, env)
+	})
+	return fmt.Errorf("start in pid 1's mount namespace: %w", err)
+}

@@ -1,0 +1,113 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"time"
+
+	"candor.dev/candor/ledger"
+	"candor.dev/candor/resview"
+)
+
+// Heal puts files of the mounted view in the place of dead ones in every
+// container that runs. Where nothing is dead it does nothing. It is called in
+// pid 1's mount namespace, while a worker serves.
+func Heal(stateDir string, log *slog.Logger) error {
+	store, err := ledger.Open(stateDir)
+	if err != nil {
+		return err
+	}
+	device, mounted, err := resview.Mounted(stateDir)
+	if err != nil {
+		return err
+	}
+	if !mounted {
+		return errors.New("the resource view is not mounted")
+	}
+	// A record that cannot be read is no reason to leave the others.
+	records, err := store.List()
+	errs := []error{err}
+	for _, r := range records {
+		if r.View == nil || !r.Owner.Alive() {
+			continue
+		}
+		bound, err := resview.Rebind(stateDir, r.Key, r.Owner, r.View.Rootfs, device)
+		if len(bound) > 0 {
+			log.Info("mended the resource view of a container", "container", r.ID, "files", len(bound))
+		}
+		if err != nil && !errors.Is(err, os.ErrProcessDone) && r.Owner.Alive() {
+			errs = append(errs, fmt.Errorf("container %s: %w", r.ID, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// healLimit bounds one run of the healer.
+const healLimit = 30 * time.Second
+
+// healer mends the mounts of running containers in a process of its own, since
+// it asks the worker that the supervisor watches over: should that hang, only
+// the healer hangs with it.
+type healer struct {
+	tries int
+	next  time.Time
+	busy  bool
+	// stale marks a run that began before the newest mount was made.
+	stale bool
+	done  chan error
+}
+
+const maxHeals = 6
+
+// again makes the next check start over.
+func (h *healer) again() { h.tries, h.next, h.stale = 0, time.Time{}, h.busy }
+
+// check starts the healer where it is due. It is called while a worker serves.
+func (h *healer) check(s *Supervisor) {
+	if h.busy {
+		select {
+		case err := <-h.done:
+			stale := h.stale
+			h.busy, h.stale = false, false
+			if stale {
+				return
+			}
+			if err == nil {
+				h.tries = maxHeals
+				return
+			}
+			s.log.Error("mend the resource view of running containers", "error", err)
+		default:
+		}
+		return
+	}
+	if h.tries >= maxHeals || time.Now().Before(h.next) {
+		return
+	}
+	h.next = time.Now().Add(time.Second << h.tries)
+	h.tries++
+	h.busy, h.done = true, make(chan error, 1)
+	go func() { h.done <- s.runHealer() }()
+}
+
+func (s *Supervisor) runHealer() error {
+	p, err := s.start(append([]string{"candord", "heal"}, s.arguments()...), nil)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), healLimit)
+	defer cancel()
+	stop := context.AfterFunc(ctx, func() { _ = p.Kill() })
+	defer stop()
+	end, err := p.Wait()
+	if err != nil {
+		return err
+	}
+	if !end.Success() {
+		return fmt.Errorf("candord heal: %s", end)
+	}
+	return nil
+}

@@ -1,0 +1,308 @@
+package daemon
+
+import (
+	"errors"
+	"log/slog"
+	"os"
+	"time"
+
+	"candor.dev/candor/ledger"
+	"candor.dev/candor/resview"
+	"candor.dev/candor/statedir"
+)
+
+const (
+	// checkInterval is how often the worker is looked at. The longest that a
+	// reader waits for a worker that hangs is twice this and a restart.
+	checkInterval = 200 * time.Millisecond
+	// readyInterval is the same while a worker starts.
+	readyInterval = 5 * time.Millisecond
+	// startTimeout is how long a worker may take until it serves; some
+	// milliseconds are usual.
+	startTimeout = 5 * time.Second
+	// killWait is how long a killed worker is waited for before its successor
+	// starts beside it, with other slots.
+	killWait = 100 * time.Millisecond
+	// mountChecks is the number of checks between two looks at the mount.
+	mountChecks = 10
+	// trustFailures is the number of workers in a row that may die before
+	// they serve, until the executable at our path is not believed any more.
+	trustFailures = 3
+	// maxBackoff bounds the pause before the next worker when one after the
+	// other dies before it serves.
+	maxBackoff = time.Second
+)
+
+// SupervisorConfig describes the candord of one state directory.
+type SupervisorConfig struct {
+	StateDir string
+	// ConfigPath is handed on to the worker.
+	ConfigPath string
+	// Executable is the path of candord; empty means the running file.
+	Executable string
+	// OwnCgroup moves candord into a cgroup of its own: it was started by an
+	// engine, whose limits and whose end are not meant for it.
+	OwnCgroup bool
+	// Socket is systemd's; nil makes one.
+	Socket *os.File
+	Log    *slog.Logger
+}
+
+// Supervisor holds what must not die and sees to it that a worker serves.
+type Supervisor struct {
+	config   SupervisorConfig
+	log      *slog.Logger
+	store    *ledger.Store
+	lock     *os.File
+	socket   *os.File
+	conn     *connection
+	cgroups  ownCgroups
+	failures int // workers in a row that died before they served
+
+	generation uint64
+	// undead are workers that were killed and are not dead yet.
+	undead []*worker
+	healer healer
+}
+
+// NewSupervisor takes the state directory over, or says which candord has it.
+// It is called in pid 1's mount namespace.
+func NewSupervisor(config SupervisorConfig) (*Supervisor, error) {
+	if err := statedir.Prepare(config.StateDir); err != nil {
+		return nil, err
+	}
+	store, err := ledger.Open(config.StateDir)
+	if err != nil {
+		return nil, err
+	}
+	file, err := lock(config.StateDir)
+	if err != nil {
+		return nil, err
+	}
+	s := &Supervisor{config: config, log: config.Log, store: store, lock: file, socket: config.Socket}
+	if s.log == nil {
+		s.log = slog.New(slog.DiscardHandler)
+	}
+	if config.OwnCgroup {
+		s.cgroups = enterOwnCgroups(config.StateDir)
+	}
+	return s, nil
+}
+
+// Stop says how a supervisor ends.
+type Stop int
+
+// The ways to end.
+const (
+	// Terminate ends the worker too. Readers in containers that still run get
+	// ENOTCONN until the next candord mends their mounts.
+	Terminate Stop = iota
+	// HandOver leaves the worker to the next supervisor if a container uses
+	// the view; readers notice nothing. Without such containers it is
+	// Terminate.
+	HandOver
+)
+
+// Run serves until it is told to stop.
+func (s *Supervisor) Run(stop <-chan Stop) error {
+	defer s.lock.Close()
+	if err := s.takeOver(); err != nil {
+		return err
+	}
+	for {
+		w, err := s.spawn()
+		if err != nil {
+			s.log.Error("cannot start a worker", "error", err)
+			s.failures++
+			if how, stopped := s.pause(stop); stopped {
+				return s.end(nil, how)
+			}
+			continue
+		}
+		event, how := s.watch(w, stop)
+		if event == stopped {
+			return s.end(w, how)
+		}
+		if err := s.react(w, event); err != nil {
+			return err
+		}
+		if how, stopped := s.pause(stop); stopped {
+			return s.end(nil, how)
+		}
+	}
+}
+
+// takeOver adopts a living worker's connection, or makes a new one.
+func (s *Supervisor) takeOver() error {
+	conn, socket, old, generation, err := adopt(s.config.StateDir)
+	if err != nil {
+		s.log.Error("cannot take over, mounting anew", "error", err)
+	}
+	if old != nil {
+		s.kill(old)
+	}
+	if conn != nil {
+		s.log.Info("took over from a worker whose supervisor is dead", "worker", old.process.PID)
+		s.conn, s.generation = conn, generation
+	} else if s.conn, err = connect(s.config.StateDir); err != nil {
+		return err
+	}
+	if s.socket == nil {
+		s.socket = socket
+	} else if socket != nil {
+		socket.Close()
+	}
+	if s.socket == nil {
+		if s.socket, err = listen(s.config.StateDir); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// kill kills one worker and waits for its death, but not for ever.
+func (s *Supervisor) kill(w *worker) {
+	if err := w.kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		s.log.Error("kill worker", "worker", w.process.PID, "error", err)
+	}
+	if !w.dead(killWait) {
+		s.log.Warn("a killed worker does not die, going on without it", "worker", w.process.PID)
+		s.undead = append(s.undead, w)
+	}
+}
+
+// spawn starts the next worker with slots that no living worker uses.
+func (s *Supervisor) spawn() (*worker, error) {
+	groups := s.undeadGroups()
+	s.generation++
+	for range 4 {
+		if groups&(1<<resview.Group(s.generation)) == 0 {
+			break
+		}
+		s.generation++
+	}
+	if groups&(1<<resview.Group(s.generation)) != 0 {
+		return nil, errors.New("four killed workers do not die: is their cgroup frozen?")
+	}
+	s.conn.slots.SetUndead(groups)
+	w, err := s.startWorker(s.generation)
+	if err != nil {
+		return nil, err
+	}
+	self, err := ledger.FindProcess(os.Getpid())
+	if err == nil {
+		err = state{Supervisor: self, Worker: w.process, Generation: w.generation, Device: s.conn.device}.write(s.config.StateDir)
+	}
+	if err != nil {
+		// It serves all the same; only a take-over would not find it.
+		s.log.Error("write candord.json", "error", err)
+	}
+	return w, nil
+}
+
+// undeadGroups returns the groups of slots that killed workers still have.
+func (s *Supervisor) undeadGroups() (groups uint32) {
+	var left []*worker
+	for _, w := range s.undead {
+		if !w.dead(0) {
+			left = append(left, w)
+			groups |= 1 << resview.Group(w.generation)
+		}
+	}
+	s.undead = left
+	return groups
+}
+
+// react brings things back to where the next worker can start.
+func (s *Supervisor) react(w *worker, event event) error {
+	served := s.conn.slots.Ready() == w.generation
+	if served {
+		s.failures = 0
+	} else {
+		s.failures++
+	}
+	switch event {
+	case died:
+		s.log.Warn("worker died", "worker", w.process.PID, "end", w.ending(), "served", served)
+		if w.exitCode() != exitDisconnected {
+			return nil
+		}
+		s.log.Error("the connection of the resource view was cut: mounting anew")
+	case hung:
+		s.log.Warn("worker does not answer, killing it", "worker", w.process.PID, "generation", w.generation)
+		s.kill(w)
+		return nil
+	case unmounted:
+		s.log.Error("the resource view is not mounted any more: mounting anew")
+		s.kill(w)
+	}
+	s.conn.close()
+	conn, err := connect(s.config.StateDir)
+	if err != nil {
+		return err
+	}
+	s.conn, s.generation, s.undead = conn, 0, nil
+	s.healer.again()
+	return nil
+}
+
+// pause waits before the next worker when several could not serve.
+func (s *Supervisor) pause(stop <-chan Stop) (Stop, bool) {
+	var wait time.Duration
+	if over := s.failures - trustFailures; over > 0 {
+		wait = min(10*time.Millisecond<<min(over, 10), maxBackoff)
+	}
+	if wait == 0 {
+		return 0, false
+	}
+	select {
+	case how := <-stop:
+		return how, true
+	case <-time.After(wait):
+		return 0, false
+	}
+}
+
+// end ends candord in order.
+func (s *Supervisor) end(w *worker, how Stop) error {
+	users := usersOfView(s.store)
+	if users > 0 && how == HandOver && w != nil && !w.dead(0) {
+		s.log.Info("leaving the resource view to the worker until the next candord takes over", "containers", users, "worker", w.process.PID)
+		return nil
+	}
+	if w != nil {
+		s.kill(w)
+	}
+	s.conn.close()
+	if users > 0 {
+		// The mount stays where it is: its readers get an error instead of
+		// the host's files, and the next candord puts living files there.
+		s.log.Warn("containers still use the resource view; their files are dead until candord starts again", "containers", users)
+	}
+	errs := []error{removeFile(statePath(s.config.StateDir))}
+	if s.config.Socket == nil {
+		errs = append(errs, removeFile(socketPath(s.config.StateDir)))
+	}
+	if users == 0 {
+		errs = append(errs, resview.Unmount(s.config.StateDir))
+	}
+	return errors.Join(append(errs, s.cgroups.leave())...)
+}
+
+func removeFile(path string) error {
+	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+// usersOfView counts the living containers that have the view.
+func usersOfView(store *ledger.Store) (n int) {
+	records, _ := store.List() // what cannot be read has been reported by others
+	for _, r := range records {
+		if r.View != nil && r.Owner.Alive() {
+			n++
+		}
+	}
+	return n
+}

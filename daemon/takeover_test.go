@@ -1,0 +1,154 @@
+package daemon
+
+import (
+	"errors"
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// A stuck reader would wait for ever; anything below this is queueing on a busy
+// machine.
+const patience = 5 * time.Second
+
+func TestReadersNoticeNoKilledWorker(t *testing.T) {
+	l := newLab(t)
+	r := l.add("c1", 0, l.self())
+	slow := l.add("c2", 2*time.Millisecond, l.self())
+	l.start()
+	rs, rs2 := l.read(6, r), l.read(2, slow)
+	kills := 0
+	for end := time.Now().Add(4 * time.Second); time.Now().Before(end); {
+		time.Sleep(2*time.Millisecond + rand.N(58*time.Millisecond))
+		if l.signalWorker(unix.SIGKILL) {
+			kills++
+		}
+	}
+	rs.end(l, patience)
+	rs2.end(l, patience)
+	st := l.status()
+	t.Logf("%d kills, %d requests, %d of them replayed", kills, st.Requests, st.Replayed)
+	if kills < 20 || st.Replayed == 0 {
+		t.Error("too few kills met a request to show anything")
+	}
+}
+
+func TestStoppedWorkerIsReplaced(t *testing.T) {
+	l := newLab(t)
+	r := l.add("c1", 0, l.self())
+	l.start()
+	rs := l.read(8, r)
+	for range 5 {
+		time.Sleep(rand.N(200 * time.Millisecond))
+		before := l.status().WorkerPID
+		if !l.signalWorker(unix.SIGSTOP) {
+			t.Fatal("no worker to stop")
+		}
+		for l.status().WorkerPID == before {
+			time.Sleep(5 * time.Millisecond)
+		}
+	}
+	rs.end(l, patience)
+}
+
+func TestOneRequestThatHangsDelaysNobody(t *testing.T) {
+	l := newLab(t)
+	r := l.add("c1", 0, l.self())
+	hangs := l.add("c2", neverReturns, l.self())
+	l.start()
+	worker := l.status().WorkerPID
+	rs := l.read(4, r)
+	start := time.Now()
+	for range 4 {
+		if _, err := readAll(l.file(hangs.Key, "meminfo"), 4096); !errors.Is(err, unix.EIO) {
+			t.Errorf("read = %v, want EIO at the deadline", err)
+		}
+	}
+	t.Logf("four reads that hang: %v", time.Since(start))
+	rs.end(l, patience)
+	if now := l.status().WorkerPID; now != worker {
+		t.Error("the worker was replaced for a renderer that hangs")
+	}
+}
+
+func TestRequestThatKillsItsWorkerGetsAnError(t *testing.T) {
+	l := newLab(t)
+	r := l.add("c1", 0, l.self())
+	poison := l.add("c2", killsWorker, l.self())
+	l.start()
+	rs := l.read(4, r)
+	for range 2 {
+		if _, err := readAll(l.file(poison.Key, "meminfo"), 4096); !errors.Is(err, unix.EIO) {
+			t.Errorf("read = %v, want EIO", err)
+		}
+	}
+	rs.end(l, patience)
+}
+
+func TestNextSupervisorAdoptsTheWorker(t *testing.T) {
+	l := newLab(t)
+	r := l.add("c1", 0, l.self())
+	d := l.start()
+	rs := l.read(8, r)
+	for range 5 {
+		time.Sleep(50*time.Millisecond + rand.N(100*time.Millisecond))
+		if err := d.Process.Kill(); err != nil {
+			t.Fatal(err)
+		}
+		_ = d.Wait()
+		if st := l.status(); st.SupervisorAlive {
+			t.Error("the orphaned worker says that its supervisor lives")
+		}
+		d = l.start()
+	}
+	rs.end(l, patience)
+	if st := l.status(); st.Generation < 6 {
+		t.Errorf("generation %d: the mount was made anew, not adopted", st.Generation)
+	}
+}
+
+func TestHandOverKeepsReadersGoing(t *testing.T) {
+	l := newLab(t)
+	r := l.add("c1", 0, l.self())
+	d := l.start()
+	rs := l.read(4, r)
+	worker := l.status().WorkerPID
+	if err := d.Process.Signal(unix.SIGHUP); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Wait(); err != nil && d.ProcessState.ExitCode() != 0 {
+		t.Fatal(err)
+	}
+	if now := l.status().WorkerPID; now != worker {
+		t.Errorf("worker %d, want %d to serve on", now, worker)
+	}
+	l.start()
+	rs.end(l, patience)
+}
+
+func TestConnectionThatIsCutIsMadeAnew(t *testing.T) {
+	l := newLab(t)
+	r := l.add("c1", 0, l.self())
+	d := l.start()
+	if b, err := readAll(l.file(r.Key, "stat"), 4096); err != nil || checkContent(b, r.View.ID, "stat") != nil {
+		t.Fatalf("%q, %v", b, err)
+	}
+	time.Sleep(200 * time.Millisecond) // the lab notes the device
+	before := l.status().WorkerPID
+	l.abort()
+	for range 1000 {
+		if st := l.await(d.Process.Pid); st.WorkerPID != before {
+			break
+		}
+		time.Sleep(2 * time.Millisecond)
+	}
+	b, err := readAll(l.file(r.Key, "stat"), 4096)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := checkContent(b, r.View.ID, "stat"); err != nil {
+		t.Error(err)
+	}
+}

@@ -1,0 +1,143 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"time"
+
+	"candor.dev/candor/ledger"
+	"candor.dev/candor/resview"
+	"candor.dev/candor/version"
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// exitDisconnected is the exit status of a worker whose mount is gone.
+	exitDisconnected = 75
+	// orphanInterval is how often a worker looks whether anybody needs it.
+	orphanInterval = 10 * time.Second
+	// retryInterval is the pause before a background task that returned runs
+	// again.
+	retryInterval = 2 * time.Second
+)
+
+// WorkerConfig describes a worker. Its descriptors have fixed numbers.
+type WorkerConfig struct {
+	StateDir   string
+	Generation uint64
+	// Supervisor is the pid of the process that started the worker.
+	Supervisor int
+	Open       resview.OpenFunc
+	// Background are tasks that run beside the view, such as giving back what
+	// dead containers hold. One that returns is started again.
+	Background []func(ctx context.Context) error
+	Log        *slog.Logger
+}
+
+// RunWorker serves until the mount is gone. The process has to exit after it.
+func RunWorker(ctx context.Context, config WorkerConfig) error {
+	for _, fd := range []int{workerFuse, workerSlots, workerSocket} {
+		unix.CloseOnExec(fd)
+	}
+	slots, err := resview.OpenSlots(workerSlots)
+	if err != nil {
+		return err
+	}
+	store, err := ledger.Open(config.StateDir)
+	if err != nil {
+		return err
+	}
+	server := resview.NewServer(resview.Config{
+		FD:         workerFuse,
+		Slots:      slots,
+		Generation: config.Generation,
+		Store:      store,
+		Open:       config.Open,
+		Log:        config.Log,
+	})
+	w := &workerProcess{config: config, slots: slots, store: store, server: server, started: time.Now()}
+	go serveStatus(workerSocket, w.status)
+	go w.watchOrphanage()
+	for _, task := range config.Background {
+		go w.keepRunning(ctx, task)
+	}
+	return server.Serve()
+}
+
+type workerProcess struct {
+	config  WorkerConfig
+	slots   *resview.Slots
+	store   *ledger.Store
+	server  *resview.Server
+	started time.Time
+}
+
+// supervised reports whether the supervisor that started this worker lives: a
+// child of a dead process becomes another's.
+func (w *workerProcess) supervised() bool { return os.Getppid() == w.config.Supervisor }
+
+func (w *workerProcess) status() Status {
+	st := Status{
+		Version:         version.String(),
+		PID:             w.config.Supervisor,
+		SupervisorAlive: w.supervised(),
+		WorkerPID:       os.Getpid(),
+		Generation:      w.config.Generation,
+		Containers:      w.server.Containers(),
+		Started:         w.started.UTC(),
+	}
+	st.Requests, st.Replayed = w.slots.Requests()
+	if s, err := readState(w.config.StateDir); err == nil {
+		st.FuseMounted = checkMounted(w.config.StateDir, s.Device) == nil
+	}
+	return st
+}
+
+// watchOrphanage ends a worker that no supervisor watches once the ledger is
+// empty: nobody is left who needs it, and nobody else would end it.
+func (w *workerProcess) watchOrphanage() {
+	for {
+		time.Sleep(orphanInterval)
+		if w.supervised() {
+			continue
+		}
+		records, err := w.store.List()
+		if err != nil || len(records) > 0 {
+			continue
+		}
+		w.config.Log.Info("no supervisor and no container left: ending")
+		if err := resview.Unmount(w.config.StateDir); err != nil {
+			w.config.Log.Error("unmount the resource view", "error", err)
+		}
+		os.Exit(0)
+	}
+}
+
+// keepRunning runs a task again and again. It never ends the worker: that would
+// cost all readers something for one bad record.
+func (w *workerProcess) keepRunning(ctx context.Context, task func(context.Context) error) {
+	last := ""
+	for ctx.Err() == nil {
+		err := runTask(ctx, task)
+		if err != nil && ctx.Err() == nil && err.Error() != last {
+			last = err.Error()
+			w.config.Log.Error("background task", "error", err)
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(retryInterval):
+		}
+	}
+}
+
+func runTask(ctx context.Context, task func(context.Context) error) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = errors.Join(err, fmt.Errorf("panic: %v", p))
+		}
+	}()
+	return task(ctx)
+}

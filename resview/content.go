@@ -1,0 +1,281 @@
+package resview
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"candor.dev/candor/ledger"
+)
+
+const (
+	// contentAge is how long rendered content is given to further readers.
+	contentAge = 100 * time.Millisecond
+	// replayAge is how old content may be with which a request is answered
+	// again.
+	replayAge = 2 * time.Second
+	// renderWait is how long a reader waits for new content before it gets
+	// the last good one.
+	renderWait = 50 * time.Millisecond
+	// firstWait is the same where there is no content yet; then the read
+	// fails. It is longer than the supervisor's patience with a silent
+	// request, so the waiting thread says that it is alive.
+	firstWait = time.Second
+	// crowdWait replaces firstWait for readers above a container's share of
+	// the threads.
+	crowdWait = 100 * time.Millisecond
+	// maxPins bounds the contents that are kept for open files of one
+	// container.
+	maxPins = 512
+)
+
+var errLate = errors.New("rendering takes too long")
+
+// version is content as it was rendered at one time. It is never changed.
+type version struct {
+	data []byte
+	at   time.Time
+	// number and keptAt say where it is in the shared memory; 0 is nowhere.
+	number uint64
+	keptAt int
+}
+
+// content is one file of one container.
+type content struct {
+	good atomic.Pointer[version]
+
+	mu     sync.Mutex
+	flight chan struct{} // closed when the rendering in progress ends
+	err    error         // of the last rendering
+	errAt  time.Time
+}
+
+// container is what the worker keeps for one container of the node.
+type container struct {
+	view  ledger.View
+	open  OpenFunc
+	files []content
+	// share is the number of threads that may wait for this container's
+	// renderers at a time: half of all. A reader above it gets the last good
+	// content at once, so that readers of one container, in whatever number,
+	// leave threads for all others.
+	share   int32
+	waiting atomic.Int32
+	used    atomic.Int64 // last use, in nanoseconds of the server's clock
+
+	// renderMu is held for reading while something is rendered: one goroutine
+	// per file at most, however many readers wait.
+	renderMu sync.RWMutex
+	openMu   sync.Mutex
+	renderer Container
+	closed   bool
+
+	pinMu sync.Mutex
+	pins  map[uint64]*version
+	kept  *kept
+}
+
+func newContainer(view ledger.View, open OpenFunc, share int, kept *kept) *container {
+	return &container{
+		view:  view,
+		open:  open,
+		files: make([]content, len(Files())),
+		share: int32(max(share, 1)),
+		pins:  map[uint64]*version{},
+		kept:  kept,
+	}
+}
+
+// close lets the renderer go, once no rendering is in progress.
+func (c *container) close() {
+	c.renderMu.Lock()
+	defer c.renderMu.Unlock()
+	c.closed = true
+	if c.renderer != nil {
+		c.renderer.Close()
+		c.renderer = nil
+	}
+}
+
+// read returns the file's content: not older than contentAge if that can be had
+// in time, else the last good one. alive is called now and then while it waits.
+func (c *container) read(file int, alive func()) (*version, error) {
+	f := &c.files[file]
+	good := f.good.Load()
+	now := time.Now()
+	if good != nil && now.Sub(good.at) < contentAge {
+		return good, nil
+	}
+	f.mu.Lock()
+	flight := f.flight
+	switch {
+	case flight != nil:
+	case f.err != nil && now.Sub(f.errAt) < contentAge:
+		err := f.err
+		f.mu.Unlock()
+		if good != nil {
+			return good, nil
+		}
+		return nil, err
+	default:
+		flight = make(chan struct{})
+		f.flight = flight
+		go c.render(f, file)
+	}
+	f.mu.Unlock()
+
+	wait := renderWait
+	crowded := c.waiting.Add(1) > c.share
+	defer c.waiting.Add(-1)
+	switch {
+	case good != nil && crowded:
+		return good, nil
+	case good == nil && crowded:
+		wait = crowdWait
+	case good == nil:
+		wait = firstWait
+	}
+	if !waitFor(flight, wait, alive) {
+		if good != nil {
+			return good, nil
+		}
+		return nil, errLate
+	}
+	if now := f.good.Load(); now != nil {
+		return now, nil
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return nil, f.err
+}
+
+// waitFor waits until done is closed, at most for the given time, and reports
+// whether it is.
+func waitFor(done <-chan struct{}, wait time.Duration, alive func()) bool {
+	timer := time.NewTimer(min(wait, renderWait))
+	defer timer.Stop()
+	for {
+		select {
+		case <-done:
+			return true
+		case <-timer.C:
+			if wait -= renderWait; wait <= 0 {
+				return false
+			}
+			alive()
+			timer.Reset(min(wait, renderWait))
+		}
+	}
+}
+
+// render renders the file once. It runs on its own, so that readers can leave
+// it behind at their deadline.
+func (c *container) render(f *content, file int) {
+	data, err := c.renderNow(file, f.good.Load())
+	v := &version{data: data, at: time.Now()}
+	if err == nil {
+		c.kept.put(v)
+		f.good.Store(v)
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.err, f.errAt = err, v.at
+	close(f.flight)
+	f.flight = nil
+}
+
+func (c *container) renderNow(file int, last *version) (data []byte, err error) {
+	c.renderMu.RLock()
+	defer c.renderMu.RUnlock()
+	// A renderer that panics on one container's odd cgroup file must not
+	// take the whole node's view with it.
+	defer func() {
+		if p := recover(); p != nil {
+			data, err = nil, fmt.Errorf("render: panic: %v", p)
+		}
+	}()
+	r, err := c.opened()
+	if err != nil {
+		return nil, err
+	}
+	size := 4096
+	if last != nil {
+		size = len(last.data) + len(last.data)/8
+	}
+	return r.Render(make([]byte, 0, size), Files()[file].Name, time.Now())
+}
+
+func (c *container) opened() (Container, error) {
+	c.openMu.Lock()
+	defer c.openMu.Unlock()
+	if c.closed {
+		return nil, errors.New("the container's view is closed")
+	}
+	if c.renderer == nil {
+		r, err := c.open(c.view)
+		if err != nil {
+			return nil, err
+		}
+		c.renderer = r
+	}
+	return c.renderer, nil
+}
+
+// pin keeps the content that an open file is being read from, so that a reader
+// with a small buffer gets one content and not parts of several.
+func (c *container) pin(fh uint64, v *version) {
+	c.pinMu.Lock()
+	defer c.pinMu.Unlock()
+	if _, ok := c.pins[fh]; !ok && len(c.pins) >= maxPins {
+		for other := range c.pins {
+			delete(c.pins, other) // any: its reader gets the rest of a newer content
+			break
+		}
+	}
+	c.pins[fh] = v
+}
+
+func (c *container) pinned(fh uint64) *version {
+	c.pinMu.Lock()
+	defer c.pinMu.Unlock()
+	return c.pins[fh]
+}
+
+func (c *container) unpin(fh uint64) {
+	c.pinMu.Lock()
+	defer c.pinMu.Unlock()
+	delete(c.pins, fh)
+}
+
+// readFile returns up to size bytes at the offset of an open file.
+func (c *container) readFile(file int, a readArgs, w work) ([]byte, error) {
+	v := c.pinned(a.fh)
+	if v == nil && (a.offset > 0 || w.replay) {
+		// The worker that had it is dead.
+		if v = c.kept.find(a.fh); v != nil {
+			c.pin(a.fh, v)
+		}
+	}
+	// The start of a file is as it is now, also for those who keep it open
+	// and read it again (top). But where a dead worker may have answered just
+	// that, the reader has to get the rest of the same.
+	age := contentAge
+	if w.replay {
+		age = replayAge
+	}
+	if v == nil || a.offset == 0 && time.Since(v.at) >= age {
+		var err error
+		if v, err = c.read(file, w.alive); err != nil {
+			return nil, err
+		}
+		c.pin(a.fh, v)
+		c.kept.open(a.fh, v)
+	}
+	if a.offset >= uint64(len(v.data)) {
+		return nil, nil
+	}
+	data := v.data[a.offset:]
+	return data[:min(uint64(len(data)), uint64(a.size))], nil
+}

@@ -1,0 +1,178 @@
+package resview
+
+import (
+	"errors"
+	"slices"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// scratchSize is the size of the buffer in which a thread builds its replies;
+// contents of files are sent from where they are.
+const scratchSize = 16 << 10
+
+func sortEntries(all []entry) {
+	slices.SortFunc(all, func(a, b entry) int {
+		if a.next < b.next {
+			return -1
+		}
+		return 1
+	})
+}
+
+// work is how a request is worked on.
+type work struct {
+	// alive is called now and then while the request waits for something.
+	alive func()
+	// replay is set for a request that a dead worker may have answered.
+	replay bool
+}
+
+// handle answers a request by the ledger and the renderers. buf is the calling
+// thread's.
+func (s *Server) handle(req request, buf []byte, w work) reply {
+	switch req.op {
+	case opForget, opBatchForget:
+		// No node holds anything that a forgotten one could give back.
+		return reply{silent: true}
+	case opInit:
+		return initReply(buf, req)
+	case opLookup:
+		return s.lookup(req, buf)
+	case opGetattr:
+		return s.getattr(req, buf)
+	case opOpen:
+		return s.open(req, buf)
+	case opRead:
+		return s.read(req, w)
+	case opRelease:
+		return s.release(req)
+	case opOpendir:
+		return openReply(buf, 0, 0)
+	case opReaddir:
+		return s.readdir(req, buf)
+	case opReleasedir, opDestroy:
+		return reply{}
+	case opStatfs:
+		return statfsReply(buf)
+	}
+	// POLL and GETXATTR: the kernel does not ask again. INTERRUPT too, and
+	// of all answers this is the only one that ends them: Go programs are
+	// interrupted by their own scheduler all the time. POLL with EIO made
+	// Go's os.File fail with "not pollable".
+	return failure(unix.ENOSYS)
+}
+
+// errno is what the kernel is told of an error.
+func errno(err error) reply {
+	var e unix.Errno
+	if errors.As(err, &e) && (e == unix.ENOENT || e == unix.ESTALE) {
+		return failure(e)
+	}
+	return failure(unix.EIO)
+}
+
+func (s *Server) lookup(req request, buf []byte) reply {
+	name, ok := req.name()
+	if !ok {
+		return failure(unix.EIO)
+	}
+	if req.node == rootNode {
+		c, err := s.tree.lookup(name)
+		if err != nil {
+			return errno(err) // not an entry of node 0: that would be cached
+		}
+		// Looked up each time: the same key may be another container's the
+		// next time, with other node ids.
+		return entryReply(buf, attributes{node: dirNode(c.view.ID), dir: true}, 0, time.Now())
+	}
+	id, file, ok := splitNode(req.node)
+	if !ok || file >= 0 {
+		return failure(unix.ENOTDIR)
+	}
+	for i, f := range Files() {
+		if f.Name == name {
+			return entryReply(buf, attributes{node: fileNode(id, i)}, forever, time.Now())
+		}
+	}
+	return failure(unix.ENOENT)
+}
+
+func (s *Server) getattr(req request, buf []byte) reply {
+	if req.node == rootNode {
+		return attrReply(buf, attributes{node: rootNode, dir: true}, time.Now())
+	}
+	_, file, ok := splitNode(req.node)
+	if !ok {
+		return failure(unix.ESTALE)
+	}
+	return attrReply(buf, attributes{node: req.node, dir: file < 0}, time.Now())
+}
+
+func (s *Server) open(req request, buf []byte) reply {
+	id, file, ok := splitNode(req.node)
+	if !ok || file < 0 {
+		return failure(unix.EISDIR)
+	}
+	if _, err := s.tree.byID(id); err != nil {
+		return errno(err)
+	}
+	return openReply(buf, s.tree.kept.handle(), fopenDirectIO|fopenNoFlush)
+}
+
+func (s *Server) read(req request, w work) reply {
+	args, ok := req.readArgs()
+	if !ok {
+		return failure(unix.EIO)
+	}
+	id, file, ok := splitNode(req.node)
+	if !ok || file < 0 {
+		return failure(unix.EISDIR)
+	}
+	c, err := s.tree.byID(id)
+	if err != nil {
+		return errno(err)
+	}
+	data, err := c.readFile(file, args, w)
+	if err != nil {
+		s.report(c, file, err)
+		return errno(err)
+	}
+	return reply{data: data}
+}
+
+func (s *Server) release(req request) reply {
+	fh, ok := req.fh()
+	id, _, known := splitNode(req.node)
+	if !ok || !known {
+		return reply{}
+	}
+	// Not byID: nothing is read from the ledger in order to forget.
+	s.tree.mu.RLock()
+	c := s.tree.containers[id]
+	s.tree.mu.RUnlock()
+	if c != nil {
+		c.unpin(fh)
+	}
+	return reply{}
+}
+
+func (s *Server) readdir(req request, buf []byte) reply {
+	args, ok := req.readArgs()
+	if !ok {
+		return failure(unix.EIO)
+	}
+	entries, err := s.tree.list(req.node, args.offset)
+	if err != nil {
+		return errno(err)
+	}
+	limit := int(min(args.size, scratchSize))
+	b := buf[:0:scratchSize]
+	for _, e := range entries {
+		if b, ok = putDirent(b, limit, e.node, e.next, e.name, e.dir); !ok {
+			break
+		}
+	}
+	return reply{fixed: b}
+}
