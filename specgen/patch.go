@@ -2,6 +2,8 @@ package specgen
 
 import (
 	"fmt"
+	"strconv"
+	"strings"
 	"time"
 
 	"candor.dev/candor/request"
@@ -40,7 +42,8 @@ type Options struct {
 type Changes struct {
 	// Hooks are the names of the hooks that were added, in their order.
 	Hooks []string
-	// TimeNamespace reports that a time namespace was added.
+	// TimeNamespace reports that a time namespace was added, or the offset of
+	// an earlier patch brought up to date.
 	TimeNamespace bool
 	// View reports that the patched spec makes candor bind the resource view,
 	// by this patch or an earlier one.
@@ -123,25 +126,51 @@ func (s *Spec) decideView(asked request.Switch, o Options) (bool, string) {
 // addTimeNamespace returns the edits that make the container's boottime clock
 // begin at about 0, so that /proc/uptime, btime in /proc/stat, ps and
 // sysinfo(2) agree on the container's age by the kernel's own hand. A container
-// whose spec has a time namespace already keeps it as it is.
+// whose spec has a time namespace of others keeps it as it is.
 func (s *Spec) addTimeNamespace(o Options) ([]edit, error) {
-	if !o.TimeNamespace || o.Uptime < time.Second || s.raw.isNull(s.namespacesAt) || !s.raw.isNull(s.timeOffsets) {
+	if !o.TimeNamespace || o.Uptime < time.Second || s.raw.isNull(s.namespacesAt) {
 		return nil, nil
 	}
-	if _, found := s.namespace(specs.TimeNamespace); found {
+	// Rounded towards 0: the kernel refuses an offset that would make the
+	// clock negative (ERANGE in timens_offsets, time_namespaces(7)).
+	offset := fmt.Appendf(nil, ownOffset, int64(o.Uptime/time.Second))
+	path, found := s.namespace(specs.TimeNamespace)
+	if found && path == "" && s.ownOffset() {
+		// A bundle that is used again: left as it was, its container would
+		// be as old as the bundle, and none could start after a reboot.
+		if string(s.raw[s.timeOffsets.start:s.timeOffsets.end]) == string(offset) {
+			return nil, nil
+		}
+		return []edit{{at: s.timeOffsets, text: offset}}, nil
+	}
+	if found || !s.raw.isNull(s.timeOffsets) {
 		return nil, nil
 	}
 	namespace, err := addElements(s.raw, s.namespacesAt, newObject(pair{"type", encode(specs.TimeNamespace)}))
 	if err != nil {
 		return nil, err
 	}
-	// Rounded towards 0: the kernel refuses an offset that would make the
-	// clock negative (ERANGE in timens_offsets, time_namespaces(7)).
-	offset := []byte(fmt.Sprintf(`{"boottime":{"secs":-%d}}`, int64(o.Uptime/time.Second)))
 	if s.timeOffsets.end != 0 { // null stands there
 		return []edit{namespace, {at: s.timeOffsets, text: offset}}, nil
 	}
 	return []edit{namespace, addMembers(s.raw, s.linuxAt, s.linux, pair{"timeOffsets", offset})}, nil
+}
+
+// ownOffset is how candor writes linux.timeOffsets. The nanoseconds, which
+// engines leave out when they are 0, are its mark.
+const ownOffset = `{"boottime":{"secs":-%d,"nanosecs":0}}`
+
+// ownOffset reports whether it was candor that wrote linux.timeOffsets.
+func (s *Spec) ownOffset() bool {
+	if s.raw.isNull(s.timeOffsets) {
+		return false
+	}
+	before, after, _ := strings.Cut(ownOffset, "%d")
+	text := string(s.raw[s.timeOffsets.start:s.timeOffsets.end])
+	text, begins := strings.CutPrefix(text, before)
+	text, ends := strings.CutSuffix(text, after)
+	_, err := strconv.ParseUint(text, 10, 63)
+	return begins && ends && err == nil
 }
 
 // addTop returns the edit that puts a member at the end of the spec.

@@ -182,7 +182,7 @@ func TestHooksFollowRequestAndPlace(t *testing.T) {
 			if !changes.Any() && (len(got) != len(in) || &got[0] != &in[0]) {
 				t.Error("nothing to do, and yet other bytes came back")
 			}
-			if c.time && !bytes.Contains(got, []byte(`"timeOffsets":{"boottime":{"secs":-12345}}`)) {
+			if c.time && !bytes.Contains(got, []byte(`"timeOffsets":{"boottime":{"secs":-12345,"nanosecs":0}}`)) {
 				t.Errorf("no offset in %s", got)
 			}
 			s, err := Parse(got)
@@ -230,13 +230,43 @@ func TestSecondFrontDoorAddsNothing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	wrapper := Options{HookDir: "/opt/candor", Caller: "runc", ConfigPath: "/x.toml", ResourceView: true, TimeNamespace: true, Uptime: time.Hour}
+	wrapper := Options{HookDir: "/opt/candor", Caller: "runc", ConfigPath: "/x.toml", ResourceView: true, TimeNamespace: true, Uptime: 12345 * time.Second}
 	twice, changes, err := Patch(once, wrapper)
 	if err != nil || changes.Any() || !bytes.Equal(once, twice) {
 		t.Errorf("changes %+v, error %v", changes, err)
 	}
 	if !changes.View {
 		t.Error("the view of the first patch went unseen")
+	}
+}
+
+func TestBundleThatIsUsedAgainGetsTheNewOffset(t *testing.T) {
+	t.Parallel()
+	first, _, err := Patch(spec(t, nil), testOptions())
+	if err != nil {
+		t.Fatal(err)
+	}
+	later := testOptions()
+	later.Uptime = 30 * time.Second // after a reboot
+	second, changes, err := Patch(first, later)
+	if err != nil || !changes.TimeNamespace || len(changes.Hooks) > 0 {
+		t.Fatalf("changes %+v, error %v", changes, err)
+	}
+	fresh, _, err := Patch(spec(t, nil), later)
+	if err != nil || !bytes.Equal(second, fresh) {
+		t.Errorf("got %s, want %s (error %v)", second, fresh, err)
+	}
+
+	// The same offsets, but of somebody else.
+	for _, offsets := range []string{
+		`{"boottime":{"secs":-5}}`, `{"boottime":{"secs":-5,"nanosecs":1}}`, `{"boottime":{"secs":5,"nanosecs":0}}`,
+		`{"boottime": {"secs":-5,"nanosecs":0}}`, `{"monotonic":{"secs":-5,"nanosecs":0}}`,
+	} {
+		in := bytes.Replace(first, []byte(`{"boottime":{"secs":-12345,"nanosecs":0}}`), []byte(offsets), 1)
+		out, changes, err := Patch(in, later)
+		if err != nil || changes.Any() || !bytes.Equal(in, out) {
+			t.Errorf("%s: changes %+v, error %v", offsets, changes, err)
+		}
 	}
 }
 
