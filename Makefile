@@ -25,6 +25,7 @@ BINDIR     ?= $(PREFIX)/bin
 LIBEXECDIR ?= /usr/libexec/candor
 SYSCONFDIR ?= /etc
 UNITDIR    ?= $(PREFIX)/lib/systemd/system
+DOCDIR     ?= $(PREFIX)/share/doc/candor
 
 # SETUP=no: install nothing, take the machine as it is.
 SETUP    ?= yes
@@ -123,11 +124,12 @@ export FUZZTIME BATS
 
 .PHONY: install
 install: build ## install under PREFIX (/usr/local), hooks in /usr/libexec/candor; DESTDIR works
-	install -d $(DESTDIR)$(BINDIR) $(DESTDIR)$(LIBEXECDIR) $(DESTDIR)$(UNITDIR) $(DESTDIR)$(SYSCONFDIR)/candor/config.d
+	install -d $(DESTDIR)$(BINDIR) $(DESTDIR)$(LIBEXECDIR) $(DESTDIR)$(UNITDIR) $(DESTDIR)$(DOCDIR) $(DESTDIR)$(SYSCONFDIR)/candor/config.d
 	install -m 0755 $(addprefix bin/,$(PROGRAMS)) $(DESTDIR)$(BINDIR)/
 	install -m 0755 $(addprefix bin/,$(HOOKS)) $(DESTDIR)$(LIBEXECDIR)/
-	for unit in packaging/systemd/*; do \
+	for unit in $(wildcard packaging/systemd/*); do \
 	  sed 's|@BINDIR@|$(BINDIR)|g' "$$unit" >$(DESTDIR)$(UNITDIR)/"$${unit##*/}"; chmod 0644 $(DESTDIR)$(UNITDIR)/"$${unit##*/}"; done
+	install -m 0644 packaging/config.example.toml README.md LICENSE $(DESTDIR)$(DOCDIR)/
 	@# The policy is the operator's: an existing one is never touched.
 	test -e $(DESTDIR)$(SYSCONFDIR)/candor/config.toml || \
 	  install -m 0600 packaging/config.toml $(DESTDIR)$(SYSCONFDIR)/candor/config.toml
@@ -135,7 +137,8 @@ install: build ## install under PREFIX (/usr/local), hooks in /usr/libexec/cando
 .PHONY: uninstall
 uninstall: ## remove what install put there; the policy in /etc/candor stays
 	rm -f $(addprefix $(DESTDIR)$(BINDIR)/,$(PROGRAMS)) $(addprefix $(DESTDIR)$(LIBEXECDIR)/,$(HOOKS))
-	for unit in packaging/systemd/*; do rm -f $(DESTDIR)$(UNITDIR)/"$${unit##*/}"; done
+	for unit in $(wildcard packaging/systemd/*); do rm -f $(DESTDIR)$(UNITDIR)/"$${unit##*/}"; done
+	rm -rf $(DESTDIR)$(DOCDIR)
 	-rmdir --ignore-fail-on-non-empty $(DESTDIR)$(LIBEXECDIR) 2>/dev/null
 
 .PHONY: clean

@@ -28,9 +28,20 @@ limit_row() {
 	check "$(right awk -v o="$off" 'BEGIN { exit !(o < 3 && o > -3) }')" "$1" "$RATE Mbit/s" "$(plain "${2:-0}" 1) Mbit/s" "$off %" "within 3 %"
 }
 
-# wire_rate ID IPERF-ARGUMENTS... prints the Mbit/s that reach the peer while
-# iperf3 runs, without its first second.
+# wire_rate ID IPERF-ARGUMENTS... prints the Mbit/s that reach the peer. Measured
+# again, twice at most, if it is too little: a busy machine sends late, but nothing
+# makes a shaper send too much.
 wire_rate() {
+	local rate try
+	for try in 1 2 3; do
+		rate=$(wire_rate_once "$@")
+		if ((try == 3)) || awk -v m="$rate" -v r="$RATE" 'BEGIN { exit !(m / r > 0.97) }'; then break; fi
+	done
+	printf '%s\n' "$rate"
+}
+
+# wire_rate_once: while iperf3 runs, without its first second.
+wire_rate_once() {
 	local id=$1 client before after
 	shift
 	lab_exec "$id" /usr/bin/iperf3 "$@" >"$LAB_DIR/log/iperf3-client" 2>&1 &

@@ -71,6 +71,7 @@ packaged_go() {
 # machine uses already: it may have no way to any other.
 add_backports() {
 	local codename=$1 target=/etc/apt/sources.list.d/candor-backports.sources uri signed
+	# shellcheck disable=SC2016  # apt's own variables
 	read -r uri signed < <(apt-get indextargets --format '$(CODENAME) $(COMPONENT) $(REPO_URI) $(SIGNED_BY)' 'Created-By: Packages' |
 		awk -v c="$codename" '$1 == c && $2 == "main" { print $3, $4; exit }') || true
 	[[ -n ${uri:-} ]] || uri=http://deb.debian.org/debian
@@ -85,6 +86,7 @@ install_go() {
 	if ! at_least "$(packaged_go)" "$GO_MINIMUM"; then
 		codename=$(. /etc/os-release && printf '%s' "${VERSION_CODENAME:-}")
 		[[ -n $codename ]] || die "this Debian has no release name in /etc/os-release; install Go $GO_MINIMUM or newer by hand"
+		# shellcheck disable=SC2016  # apt's own variable
 		apt-get indextargets --format '$(RELEASE)' 'Created-By: Packages' | grep -qx "$codename-backports" || add_backports "$codename"
 		at_least "$(packaged_go)" "$GO_MINIMUM" || die "no Go from $GO_MINIMUM on in $codename-backports; install it from https://go.dev/dl"
 		apt install -y --no-install-recommends -t "$codename-backports" golang-go
@@ -98,8 +100,9 @@ install_go() {
 main() {
 	# A root shell from sudo or cron often lacks the place of Go's own tarball.
 	PATH=$PATH:/usr/local/go/bin
-	command -v apt-get >/dev/null && command -v dpkg-query >/dev/null ||
-		die "this is for Debian 12 or newer. Elsewhere install Go $GO_MINIMUM, $(wanted_packages "$@" | paste -sd' '), and give SETUP=no to make"
+	if ! command -v apt-get >/dev/null || ! command -v dpkg-query >/dev/null; then
+		die "this is for Debian 12 or newer. Elsewhere install Go $GO_MINIMUM or newer and $(wanted_packages "$@" | paste -sd' '), and give SETUP=no to make"
+	fi
 
 	local packages missing=() need_go=no have
 	mapfile -t packages < <(wanted_packages "$@")

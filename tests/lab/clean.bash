@@ -45,21 +45,12 @@ lab_mounts_down() {
 }
 
 # lab_cgroups prints the lab's cgroups, the innermost first: the containers' lie
-# below containerd's namespace name, candord's carries the state directory's or a
-# hash of it and is found by what lives, or lived, in it.
+# below containerd's namespace name, candord's carries a hash of its state
+# directory (daemon/cgroups.go).
 lab_cgroups() {
-	find /sys/fs/cgroup -mindepth 1 -maxdepth 3 -depth -type d \( -path "*/$LAB_NS*" -o -name "*$LAB_ID*" \) 2>/dev/null
-	local path
-	[[ -s $LAB_DIR/cgroups-before ]] || return 0
-	comm -13 "$LAB_DIR/cgroups-before" <(lab_candord_cgroups) | while read -r path; do
-		# Another lab's candord lives in its own: not ours, and not empty.
-		[[ -n $(cat "$path/cgroup.procs" 2>/dev/null) ]] || printf '%s\n' "$path"
-	done
-}
-
-lab_candord_cgroups() {
-	printf '/\n' # so that the file is never empty
-	find /sys/fs/cgroup -mindepth 1 -maxdepth 2 -type d -name 'candord*' 2>/dev/null | sort
+	local candord
+	candord=candord-$(printf '%s' "$LAB_STATE" | sha256sum | cut -c1-8)
+	find /sys/fs/cgroup -mindepth 1 -maxdepth 4 -depth -type d \( -path "*/$LAB_NS*" -o -name "$candord" \) 2>/dev/null
 }
 
 lab_cgroups_down() {
@@ -69,9 +60,7 @@ lab_cgroups_down() {
 
 # lab_remember notes what the machine has before the lab changes anything.
 lab_remember() {
-	lab_candord_cgroups >"$LAB_DIR/cgroups-before"
-	lab_machine_state >"$LAB_DIR/machine-before"
-	LAB_MACHINE_BEFORE=$(<"$LAB_DIR/machine-before")
+	LAB_MACHINE_BEFORE=$(lab_machine_state)
 }
 
 # lab_machine_state prints the machine's own network: what no lab may change.
@@ -135,7 +124,7 @@ lab_check_gone() {
 		lab_processes | while read -r pid; do printf 'process %s %s\n' "$pid" "$(tr '\0' ' ' <"/proc/$pid/cmdline")"; done
 		lab_mounts | sed 's/^/mount /'
 		ip netns list | grep -F "$LAB_ID" | sed 's/^/netns /'
-		find /sys/fs/cgroup -maxdepth 3 -type d \( -name "*$LAB_ID*" -o -path "*/$LAB_NS*" \) 2>/dev/null | sed 's/^/cgroup /'
+		lab_cgroups | sed 's/^/cgroup /'
 		find /tmp /run /run/containerd/runc /run/containerd/s -maxdepth 1 -name "*$LAB_ID*" 2>/dev/null | sed 's/^/file /'
 		diff <(printf '%s\n' "$LAB_MACHINE_BEFORE") <(lab_machine_state) | grep '^[<>]'
 	)

@@ -59,7 +59,8 @@ lab_net_up() {
 	if [[ -n ${LAB_SECOND:-} ]]; then
 		LAB_NIC2=eno$(lab_random 10 99) LAB_MAC2=$(lab_mac) LAB_ALTNAME2=enp$(lab_random 10 19)s0
 		while LAB_SUBNET2=$(lab_subnet) && [[ $LAB_SUBNET2 == "$LAB_SUBNET" ]]; do :; done
-		lab_wire_up "$LAB_NIC2" "$LAB_MAC2" "$LAB_ALTNAME2" 1500 "$LAB_SUBNET2" wire1 || return
+		LAB_NODE_IP2=$LAB_SUBNET2.2 LAB_PEER_IP2=$LAB_SUBNET2.1
+		lab_wire_up "$LAB_NIC2" "$LAB_MAC2" "$LAB_ALTNAME2" "$LAB_MTU" "$LAB_SUBNET2" wire1 || return
 	fi
 
 	# The uplink: the node's own address and default route, never to be given away.
