@@ -16,19 +16,19 @@ func TestPlanFollowsTheRate(t *testing.T) {
 	}{
 		{
 			"the smallest rate", 1_000, 1500, 65536,
-			plan{rate: 125, buffer: 2_048_000_000, quantum: 1514, gso: 4096, leaf: leafPlan{limit: wholePacket}},
+			plan{rate: 125, buffer: 2_048_000_000, quantum: 1514, gso: 4096, leaf: leafPlan{limit: leafMin}},
 		},
 		{
 			"bits that make no whole byte are never rounded up", 10_007, 1500, 65536,
-			plan{rate: 1250, buffer: 204_800_000, quantum: 1514, gso: 4096, leaf: leafPlan{limit: wholePacket}},
+			plan{rate: 1250, buffer: 204_800_000, quantum: 1514, gso: 4096, leaf: leafPlan{limit: leafMin}},
 		},
 		{
 			"10 Mbit/s", 10 * mbit, 1500, 65536,
-			plan{rate: 1_250_000, buffer: 204_800, quantum: 1514, gso: 4096, leaf: leafPlan{limit: wholePacket}},
+			plan{rate: 1_250_000, buffer: 204_800, quantum: 1514, gso: 4096, leaf: leafPlan{limit: 18_750}},
 		},
 		{
 			"jumbo frames leave room for two segments", 10 * mbit, 9000, 65536,
-			plan{rate: 1_250_000, buffer: 204_800, quantum: 1514, gso: 18512, leaf: leafPlan{limit: wholePacket}},
+			plan{rate: 1_250_000, buffer: 204_800, quantum: 1514, gso: 18512, leaf: leafPlan{limit: 37_024}},
 		},
 		{
 			"100 Mbit/s", 100 * mbit, 1500, 65536,
@@ -117,7 +117,7 @@ func TestNoFieldWraps(t *testing.T) {
 		if burst < burstTime || bytesIn(burst+tick, p.rate) < burstMin-1 {
 			t.Errorf("%d bit/s: burst of %v, %d bytes", limit, burst, bytesIn(burst, p.rate))
 		}
-		if p.leaf.limit < wholePacket || p.leaf.limit < 2*p.gso {
+		if p.leaf.limit < leafMin || p.leaf.limit < 2*p.gso {
 			t.Errorf("%d bit/s: leaf of %d bytes with packets of %d", limit, p.leaf.limit, p.gso)
 		}
 	}

@@ -140,7 +140,7 @@ func isTimeout(err error) bool {
 }
 
 func TestAFloodStaysWithinLimitAndBurst(t *testing.T) {
-	const limit = 20_000_000
+	const limit = 8_000_000
 	for _, tt := range []struct {
 		name, host string
 		payload    int
@@ -150,7 +150,7 @@ func TestAFloodStaysWithinLimitAndBurst(t *testing.T) {
 		{"IPv6", "fd09::2", 1400, 0},
 		{"small packets", "10.9.0.2", 18, 0},
 		{"one datagram in many packets", "10.9.0.2", 60_000, 0},
-		{"UDP segmentation, which ignores gso_max_size", "10.9.0.2", 60_000, 1400},
+		{"UDP segmentation, which ignores gso_max_size", "10.9.0.2", 14_000, 1400},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			w := newWire(t)
@@ -178,7 +178,7 @@ func TestAFloodStaysWithinLimitAndBurst(t *testing.T) {
 			took := time.Since(start)
 			// One packet goes over the brim: HTB sends while it has any
 			// token. Twice, for the clock is not read at the same moment.
-			most := bytesIn(took, limit/8) + burstMin + 2*wholePacket
+			most := bytesIn(took, limit/8) + burstMin + 2*(64<<10)
 			if n := after.bytes - before.bytes; n > most || n < most/4 {
 				t.Errorf("%d bytes left in %v at %d bit/s, want between %d and %d", n, took, limit, most/4, most)
 			}
