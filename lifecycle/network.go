@@ -159,10 +159,13 @@ func (a *attachment) reserve(ctx context.Context) (done bool, err error) {
 	if done, err := a.node.takeOver(ctx, lock, a.record); done || err != nil {
 		return done, err
 	}
-	for _, g := range a.grants {
+	for i, g := range a.grants {
 		chosen, err := a.node.choose(a.host, g, a.record)
 		if err != nil {
 			return false, err
+		}
+		if g.KeepAddresses {
+			a.grants[i] = g.WithDefaults(nic.KeptAddresses(chosen))
 		}
 		a.record.NICs = append(a.record.NICs, chosen)
 	}

@@ -2,6 +2,7 @@ package lifecycle
 
 import (
 	"fmt"
+	"net/netip"
 	"strings"
 	"syscall"
 	"testing"
@@ -29,6 +30,26 @@ func TestNICGoesInAndComesBackAsItWas(t *testing.T) {
 		t.Error("the nic is still on the host")
 	}
 	l.mustAttach(c) // the hook called twice finds the work done
+	c.kill()
+	l.giveBack(c)
+	l.wantNothingHeld(before)
+}
+
+func TestBareMACKeepsAddressesAndGetsThePoolsGateway(t *testing.T) {
+	l := newLab(t)
+	pool := l.policy.Pools["cloud"]
+	pool.Gateways = []netip.Addr{netip.MustParseAddr("198.18.0.1")}
+	l.policy.Pools["cloud"] = pool
+	l.addNIC("ens5", mac1, "198.18.0.2/24")
+	before := l.state()
+	c := l.run("c1", nicAnnotation("pool=cloud,mac="+mac1))
+	l.mustAttach(c)
+	if got := c.ip("-o", "addr", "show", "dev", "net0"); !strings.Contains(got, "198.18.0.2/24") {
+		t.Errorf("the address stayed behind: %s", got)
+	}
+	if got := c.ip("route", "show", "default"); !strings.Contains(got, "via 198.18.0.1 dev net0") || !strings.Contains(got, "metric 4096") {
+		t.Errorf("default route: %q", got)
+	}
 	c.kill()
 	l.giveBack(c)
 	l.wantNothingHeld(before)
