@@ -82,6 +82,12 @@ func (l *lab) addNIC(name, mac, address string) {
 	l.ip("link", "set", name+"p", "up")
 	l.ip("link", "set", name, "mtu", "1400", "up")
 	l.ip("addr", "add", address, "dev", name)
+	// The kernel works out the operational state a little later.
+	for _, end := range []string{name, name + "p"} {
+		for !strings.Contains(l.ip("link", "show", end), "state UP") {
+			time.Sleep(5 * time.Millisecond)
+		}
+	}
 }
 
 func (l *lab) ip(args ...string) string {
