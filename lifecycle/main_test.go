@@ -82,9 +82,13 @@ func (l *lab) addNIC(name, mac, address string) {
 	l.ip("link", "set", name+"p", "up")
 	l.ip("link", "set", name, "mtu", "1400", "up")
 	l.ip("addr", "add", address, "dev", name)
-	// The kernel works out the operational state a little later.
+	// The kernel works out operational state and link-local address a little later.
 	for _, end := range []string{name, name + "p"} {
-		for !strings.Contains(l.ip("link", "show", end), "state UP") {
+		for {
+			is := l.ip("addr", "show", end)
+			if strings.Contains(is, "state UP") && strings.Contains(is, "inet6") && !strings.Contains(is, "tentative") {
+				break
+			}
 			time.Sleep(5 * time.Millisecond)
 		}
 	}
