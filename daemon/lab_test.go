@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"math/rand/v2"
 	"os"
@@ -96,7 +95,7 @@ func checkContent(b []byte, id uint64, file string) error {
 
 // lab is a state directory with a candord, all of its own.
 type lab struct {
-	t     *testing.T
+	t     testing.TB
 	dir   string
 	store *ledger.Store
 	ctl   string // fusectl
@@ -108,7 +107,7 @@ type lab struct {
 	finished chan struct{}
 }
 
-func newLab(t *testing.T) *lab {
+func newLab(t testing.TB) *lab {
 	t.Helper()
 	if os.Geteuid() != 0 {
 		t.Skip("mounts need root")
@@ -212,19 +211,10 @@ func (l *lab) start() *exec.Cmd {
 func (l *lab) command() *exec.Cmd {
 	cmd := exec.Command("/proc/self/exe", "--state-dir", l.dir)
 	cmd.Args[0] = "candord"
-	cmd.Stderr = logTo{l.t}
-	cmd.WaitDelay = time.Second // an orphaned worker has the pipe too
-	return cmd
-}
-
-// logTo passes on what candord logs, also from workers that outlive the test.
-type logTo struct{ t *testing.T }
-
-func (w logTo) Write(b []byte) (int, error) {
 	if testing.Verbose() {
-		fmt.Fprintf(os.Stderr, "  | %s", b)
+		cmd.Stderr = os.Stderr // no pipe: an orphaned worker would hold it open
 	}
-	return len(b), nil
+	return cmd
 }
 
 // await waits until the candord with that pid answers.
@@ -393,7 +383,7 @@ func (rs *readers) end(l *lab, limit time.Duration) {
 	}
 }
 
-// killWorker signals the worker of the moment.
+// signalWorker signals the worker of the moment.
 func (l *lab) signalWorker(sig syscall.Signal) bool {
 	st, err := readState(l.dir)
 	if err != nil {
@@ -406,5 +396,3 @@ func (l *lab) signalWorker(sig syscall.Signal) bool {
 	defer pidfd.Close()
 	return unix.PidfdSendSignal(int(pidfd.Fd()), sig, nil, 0) == nil
 }
-
-var _ io.Writer = logTo{}

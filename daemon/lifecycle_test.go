@@ -1,0 +1,502 @@
+package daemon
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"candor.dev/candor/ledger"
+	"candor.dev/candor/resview"
+	"golang.org/x/sys/unix"
+)
+
+// box stands for a container: a process with a mount namespace of its own, in
+// which /proc and /sys are the real ones.
+type box struct {
+	process ledger.Process
+	record  *ledger.Record
+}
+
+func (l *lab) box(key string) *box {
+	l.t.Helper()
+	cmd := exec.Command("unshare", "-m", "--propagation", "private", "sleep", "600")
+	if err := cmd.Start(); err != nil {
+		l.t.Skipf("unshare: %v", err)
+	}
+	l.t.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+	})
+	var p ledger.Process
+	var err error
+	ours, _ := os.Readlink("/proc/self/ns/mnt")
+	for range 1000 { // until unshare(1) has done its work
+		theirs, _ := os.Readlink(fmt.Sprintf("/proc/%d/ns/mnt", cmd.Process.Pid))
+		if p, err = ledger.FindProcess(cmd.Process.Pid); err == nil && theirs != "" && theirs != ours {
+			return &box{process: p, record: l.add(key, 0, p)}
+		}
+		time.Sleep(2 * time.Millisecond)
+	}
+	l.t.Fatal("no mount namespace of its own")
+	return nil
+}
+
+func (b *box) path(target string) string {
+	return fmt.Sprintf("/proc/%d/root%s", b.process.PID, target)
+}
+
+func (b *box) read(f resview.File) error {
+	content, err := readAll(b.path(f.Target), 4096)
+	if err != nil {
+		return err
+	}
+	return checkContent(content, b.record.View.ID, f.Name)
+}
+
+// mounts returns the lines of the box's mountinfo for a target.
+func (b *box) mounts(t *testing.T, target string) []string {
+	t.Helper()
+	info, err := os.ReadFile(fmt.Sprintf("/proc/%d/mountinfo", b.process.PID))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var lines []string
+	for line := range strings.Lines(string(info)) {
+		if strings.Fields(line)[4] == target {
+			lines = append(lines, line)
+		}
+	}
+	return lines
+}
+
+func TestBindCoversTheFilesAndNothingElse(t *testing.T) {
+	l := newLab(t)
+	l.start()
+	b := l.box("c1")
+	bound, err := resview.Bind(l.dir, "c1", b.process, "/", resview.Files())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(bound) != len(resview.Files()) {
+		t.Errorf("bound %v", bound)
+	}
+	for _, f := range resview.Files() {
+		if err := b.read(f); err != nil {
+			t.Errorf("%s: %v", f.Target, err)
+		}
+		lines := b.mounts(t, f.Target)
+		if len(lines) != 1 {
+			t.Fatalf("%d mounts on %s", len(lines), f.Target)
+		}
+		options := strings.Fields(lines[0])[5]
+		for _, o := range []string{"ro", "nosuid", "nodev", "noexec"} {
+			if !strings.Contains(","+options+",", ","+o+",") {
+				t.Errorf("%s: options %s lack %s", f.Target, options, o)
+			}
+		}
+		if strings.Contains(lines[0], "shared:") {
+			t.Errorf("%s is shared: %s", f.Target, lines[0])
+		}
+		if _, err := os.OpenFile(b.path(f.Target), os.O_WRONLY, 0); !errors.Is(err, unix.EROFS) && !errors.Is(err, unix.EACCES) {
+			t.Errorf("open for writing = %v", err)
+		}
+	}
+	host, err := os.ReadFile("/proc/meminfo")
+	if err != nil || !bytes.HasPrefix(host, []byte("MemTotal")) {
+		t.Errorf("the host's meminfo: %q, %v", host, err)
+	}
+}
+
+func TestBindIsAllOrNothing(t *testing.T) {
+	l := newLab(t)
+	l.start()
+	b := l.box("c1")
+	link := filepath.Join(t.TempDir(), "link")
+	if err := os.Symlink("/proc", link); err != nil {
+		t.Fatal(err)
+	}
+	for name, bad := range map[string]string{
+		"outside of procfs": "/etc/hostname",
+		"through a link":    link + "/stat",
+		"a magic link":      "/proc/self/exe/x",
+	} {
+		files := []resview.File{{Name: "meminfo", Target: "/proc/meminfo"}, {Name: "stat", Target: bad}}
+		if bound, err := resview.Bind(l.dir, "c1", b.process, "/", files); err == nil {
+			t.Errorf("%s: bound %v", name, bound)
+		}
+		if lines := b.mounts(t, "/proc/meminfo"); len(lines) != 0 {
+			t.Errorf("%s: left behind %q", name, lines)
+		}
+	}
+	missing := []resview.File{{Name: "stat", Target: "/proc/no-such-file"}, {Name: "meminfo", Target: "/proc/meminfo"}}
+	bound, err := resview.Bind(l.dir, "c1", b.process, "/", missing)
+	if err != nil || len(bound) != 1 || bound[0] != "/proc/meminfo" {
+		t.Errorf("a target that is missing: bound %v, %v", bound, err)
+	}
+}
+
+func TestBindRefusesTheHostAndTheDead(t *testing.T) {
+	l := newLab(t)
+	l.start()
+	l.add("c1", 0, l.self())
+	if _, err := resview.Bind(l.dir, "c1", l.self(), "/", resview.Files()); err == nil || !strings.Contains(err.Error(), "host's mount namespace") {
+		t.Errorf("bind into the host = %v", err)
+	}
+	b := l.box("c2")
+	other := b.process
+	other.StartTime--
+	if _, err := resview.Bind(l.dir, "c2", other, "/", resview.Files()); !errors.Is(err, os.ErrProcessDone) {
+		t.Errorf("bind into a pid that is another's = %v", err)
+	}
+	if _, err := resview.Bind(l.dir, "no-record", b.process, "/", resview.Files()); !errors.Is(err, unix.ENOENT) {
+		t.Errorf("bind without a record = %v", err)
+	}
+}
+
+func TestBothKilledAndEveryContainerIsMended(t *testing.T) {
+	l := newLab(t)
+	d := l.start()
+	b := l.box("c1")
+	if _, err := resview.Bind(l.dir, "c1", b.process, "/", resview.Files()); err != nil {
+		t.Fatal(err)
+	}
+	// Dead files are an error; the host's content is never seen.
+	stop, foreign := make(chan struct{}), make(chan string, 1)
+	var group sync.WaitGroup
+	group.Go(func() {
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			if content, err := readAll(b.path("/proc/meminfo"), 4096); err == nil {
+				if checkContent(content, b.record.View.ID, "meminfo") != nil {
+					select {
+					case foreign <- string(content):
+					default:
+					}
+				}
+			}
+		}
+	})
+	for range 3 {
+		st := l.status()
+		killBoth(t, l, d)
+		if err := b.read(resview.Files()[0]); err == nil {
+			t.Error("a file of a dead mount can be read")
+		}
+		start := time.Now()
+		d = l.start()
+		for _, f := range resview.Files() {
+			for end := time.Now().Add(5 * time.Second); ; time.Sleep(2 * time.Millisecond) {
+				err := b.read(f)
+				if err == nil {
+					break
+				}
+				if time.Now().After(end) {
+					t.Fatalf("%s is not mended: %v", f.Target, err)
+				}
+			}
+		}
+		t.Logf("mended %v after the start", time.Since(start))
+		if now := l.status(); now.Generation > st.Generation+1 || now.PID == st.PID {
+			t.Errorf("status %+v", now)
+		}
+	}
+	close(stop)
+	group.Wait()
+	select {
+	case content := <-foreign:
+		t.Errorf("a reader saw %q", content)
+	default:
+	}
+	for _, f := range resview.Files() {
+		if n := len(b.mounts(t, f.Target)); n != 1 && kernelHasBeneath() {
+			t.Errorf("%d mounts on %s", n, f.Target)
+		}
+	}
+	time.Sleep(50 * time.Millisecond)
+	if err := Heal(l.dir, fakeParts().Log("", "test")); err != nil {
+		t.Errorf("mending what is whole: %v", err)
+	}
+}
+
+func kernelHasBeneath() bool {
+	var u unix.Utsname
+	var major, minor int
+	_ = unix.Uname(&u)
+	_, _ = fmt.Sscanf(unix.ByteSliceToString(u.Release[:]), "%d.%d", &major, &minor)
+	return major > 6 || major == 6 && minor >= 5
+}
+
+func killBoth(t *testing.T, l *lab, d *exec.Cmd) {
+	t.Helper()
+	st, err := readState(l.dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	l.signalWorker(unix.SIGKILL)
+	_ = d.Wait()
+	for st.Worker.Alive() {
+		time.Sleep(time.Millisecond)
+	}
+}
+
+func TestSecondCandordIsRefused(t *testing.T) {
+	l := newLab(t)
+	d := l.start()
+	second := l.command()
+	var out bytes.Buffer
+	second.Stderr = &out
+	if err := second.Run(); err == nil {
+		t.Fatal("two candords serve one state directory")
+	}
+	want := fmt.Sprintf("candord: another candord (pid %d) serves %s\n", d.Process.Pid, l.dir)
+	if out.String() != want {
+		t.Errorf("it says %q, want %q", out.String(), want)
+	}
+	l.await(d.Process.Pid)
+}
+
+func TestStaleSocketIsReplaced(t *testing.T) {
+	l := newLab(t)
+	d := l.start()
+	killBoth(t, l, d)
+	if _, err := os.Stat(socketPath(l.dir)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Ping(t.Context(), l.dir); !errors.Is(err, ErrNotRunning) {
+		t.Errorf("ping = %v, want %v", err, ErrNotRunning)
+	}
+	l.start()
+}
+
+func TestPingHasAnEnd(t *testing.T) {
+	l := newLab(t)
+	d := l.start()
+	// Both stopped: connections are taken into the queue, and nobody answers.
+	if err := d.Process.Signal(unix.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	l.signalWorker(unix.SIGSTOP)
+	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer cancel()
+	start := time.Now()
+	for range 200 { // more than the queue holds
+		if _, err := Ping(ctx, l.dir); err == nil || errors.Is(err, ErrNotRunning) {
+			t.Fatalf("ping = %v", err)
+		}
+	}
+	if took := time.Since(start); took > 2*time.Second {
+		t.Errorf("took %v", took)
+	}
+	if err := d.Process.Signal(unix.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	l.await(d.Process.Pid)
+}
+
+func TestTermWithoutContainersLeavesNothing(t *testing.T) {
+	l := newLab(t)
+	d := l.start()
+	if err := d.Process.Signal(unix.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{statePath(l.dir), socketPath(l.dir)} {
+		if _, err := os.Lstat(path); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("%s is left: %v", path, err)
+		}
+	}
+	if _, mounted, err := resview.Mounted(l.dir); err != nil || mounted {
+		t.Errorf("the view is mounted: %v, %v", mounted, err)
+	}
+}
+
+func TestTermWithContainersIsMendedByTheNext(t *testing.T) {
+	l := newLab(t)
+	d := l.start()
+	b := l.box("c1")
+	if _, err := resview.Bind(l.dir, "c1", b.process, "/", resview.Files()); err != nil {
+		t.Fatal(err)
+	}
+	st := l.status()
+	if err := d.Process.Signal(unix.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := ledger.FindProcess(st.WorkerPID); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("worker %d is left: %v", st.WorkerPID, err)
+	}
+	if err := b.read(resview.Files()[0]); !errors.Is(err, unix.ENOTCONN) {
+		t.Errorf("read = %v, want %v", err, unix.ENOTCONN)
+	}
+	l.start()
+	for end := time.Now().Add(5 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+		err := b.read(resview.Files()[0])
+		if err == nil {
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestEnsureStartsOne(t *testing.T) {
+	l := newLab(t)
+	bin := t.TempDir()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(self, filepath.Join(bin, "candord")); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { // before the lab's: it does not know this candord
+		if st, err := readState(l.dir); err == nil {
+			_ = unix.Kill(st.Supervisor.PID, unix.SIGKILL)
+			var ws unix.WaitStatus
+			_, _ = unix.Wait4(st.Supervisor.PID, &ws, 0, nil)
+		}
+		l.signalWorker(unix.SIGKILL)
+		for _, dir := range groupsOf(l.dir) {
+			for range 100 {
+				if os.Remove(dir) == nil {
+					break
+				}
+				time.Sleep(10 * time.Millisecond)
+			}
+		}
+	})
+	var group sync.WaitGroup
+	for range 8 {
+		group.Go(func() {
+			if err := Ensure(context.Background(), Options{BinDir: bin, StateDir: l.dir, Timeout: 20 * time.Second}); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	group.Wait()
+	st := l.status()
+	if st.Generation != 1 {
+		t.Errorf("status %+v", st)
+	}
+	if sid, err := unix.Getsid(st.PID); err != nil || sid != st.PID {
+		t.Errorf("session %d of candord %d, %v", sid, st.PID, err)
+	}
+	if cwd, _ := os.Readlink(fmt.Sprintf("/proc/%d/cwd", st.PID)); cwd != "/" {
+		t.Errorf("candord works in %s", cwd)
+	}
+	log, _ := os.ReadFile(logPath(l.dir))
+	if bytes.Contains(log, []byte("another candord")) {
+		t.Errorf("more than one was started: %s", log)
+	}
+	groups, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", st.WorkerPID))
+	if !bytes.Contains(groups, []byte(cgroupName(l.dir))) {
+		t.Errorf("the worker's cgroups: %s", groups)
+	}
+	if err := unix.Kill(st.PID, unix.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	var ws unix.WaitStatus
+	if _, err := unix.Wait4(st.PID, &ws, 0, nil); err != nil || ws.ExitStatus() != 0 {
+		t.Errorf("candord ended with %v, %v: %s", ws.ExitStatus(), err, log)
+	}
+	if left := groupsOf(l.dir); len(left) > 0 {
+		t.Errorf("cgroups are left: %v", left)
+	}
+}
+
+func groupsOf(stateDir string) []string {
+	var found []string
+	for _, pattern := range []string{"/sys/fs/cgroup/*/", "/sys/fs/cgroup/"} {
+		dirs, _ := filepath.Glob(pattern + cgroupName(stateDir))
+		found = append(found, dirs...)
+	}
+	return found
+}
+
+func TestEnsureSaysWhyCandordDoesNotStart(t *testing.T) {
+	l := newLab(t)
+	o := Options{BinDir: t.TempDir(), StateDir: l.dir}
+	if err := Ensure(t.Context(), o); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("without a candord: %v", err)
+	}
+	script := "#!/bin/sh\necho candord: no luck today >&2; exit 1\n"
+	if err := os.WriteFile(filepath.Join(o.BinDir, "candord"), []byte(script), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	start := time.Now()
+	err := Ensure(t.Context(), o)
+	if err == nil || !strings.Contains(err.Error(), "candord: no luck today") {
+		t.Errorf("with a candord that fails: %v", err)
+	}
+	if took := time.Since(start); took > 2*time.Second {
+		t.Errorf("took %v", took)
+	}
+}
+
+// A worker in a frozen cgroup does not die of SIGKILL. Its successor serves
+// beside it, and answers what it holds.
+func TestFrozenWorkerHoldsNobodyUp(t *testing.T) {
+	const root = "/sys/fs/cgroup/freezer"
+	if _, err := os.Stat(root + "/cgroup.procs"); err != nil {
+		t.Skip("needs the freezer of cgroup v1")
+	}
+	l := newLab(t)
+	r := l.add("c1", 0, l.self())
+	l.start()
+	group := filepath.Join(root, cgroupName(l.dir)+"-frozen")
+	if err := os.Mkdir(group, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	state := filepath.Join(group, "freezer.state")
+	t.Cleanup(func() {
+		_ = writeCgroup(state, "THAWED")
+		for range 200 {
+			if os.Remove(group) == nil {
+				return
+			}
+			time.Sleep(10 * time.Millisecond)
+		}
+		t.Error("the frozen cgroup is left")
+	})
+	rs := l.read(8, r)
+	time.Sleep(100 * time.Millisecond)
+	before := l.status()
+	if err := writeCgroup(filepath.Join(group, "cgroup.procs"), fmt.Sprint(before.WorkerPID)); err != nil {
+		t.Fatal(err)
+	}
+	if err := writeCgroup(state, "FROZEN"); err != nil {
+		t.Fatal(err)
+	}
+	for l.status().WorkerPID == before.WorkerPID {
+		time.Sleep(5 * time.Millisecond)
+	}
+	reads := rs.reads.Load()
+	time.Sleep(300 * time.Millisecond)
+	if rs.reads.Load() == reads {
+		t.Error("nothing is read beside the frozen worker")
+	}
+	rs.end(l, patience)
+	if _, err := ledger.FindProcess(before.WorkerPID); err != nil {
+		t.Logf("the frozen worker is gone already: %v", err)
+	}
+}
