@@ -78,6 +78,14 @@ func scale(v, factor uint64) uint64 {
 	return v * factor
 }
 
+// add adds and saturates.
+func add(a, b uint64) uint64 {
+	if a > math.MaxUint64-b {
+		return math.MaxUint64
+	}
+	return a + b
+}
+
 // sub is a-b, 0 where b is larger: counters of one moment are not read in one
 // moment.
 func sub(a, b uint64) uint64 {

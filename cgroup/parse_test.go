@@ -168,9 +168,11 @@ func FuzzTables(f *testing.F) {
 	f.Fuzz(func(t *testing.T, text []byte) {
 		parseMemoryStatV1(text)
 		parseMemoryStatV2(text)
-		if n := len(parseUsageAll(nil, text)); n > maxCPUs {
+		all := parseUsageAll(nil, text)
+		if n := len(all); n > maxCPUs {
 			t.Errorf("%d CPUs", n)
 		}
+		parseUsagePerCPU(all, text)
 		parseBlkio(nil, text, true)
 		parseIOStat(nil, text)
 		_, _ = ParseProc(text)

@@ -184,16 +184,17 @@ func TestV1CPU(t *testing.T) {
 		"cpu/cpu.cfs_quota_us":             "-1\n",
 		"cpuacct/c/cpuacct.stat":           "user 604\nsystem 7\n",
 		"cpuacct/c/cpuacct.usage_all":      "cpu user system\n0 3091796445 4000000\n2 7 1\n",
+		"cpuacct/c/cpuacct.usage_percpu":   "3071257373 0 9 \n",
 		"cpuset/c/cpuset.cpus":             "0-1,3\n",
 		"cpuset/new/cpuset.cpus":           "0-1,3\n",
 		"cpuset/new/cpuset.effective_cpus": "1\n",
 	})
 	r := open(t, h, map[string]string{"cpu": "/c", "cpuacct": "/c", "cpuset": "/c"})
-	c := CPU{PerCPU: make([]CPUTime, 9)}
+	c := CPU{PerCPU: make([]CPUUse, 9)}
 	if err := r.CPU(&c); err != nil {
 		t.Fatal(err)
 	}
-	want := []CPUTime{{User: 3091796445, System: 4000000}, {}, {User: 7, System: 1}}
+	want := []CPUUse{{3071257373, 3091796445, 4000000}, {}, {9, 7, 1}}
 	if c.Count() != 1 || c.ThrottledPeriods != 3 || c.Throttled != 1234 || !slices.Equal(c.PerCPU, want) ||
 		c.Total != (CPUTime{User: 6_040_000_000, System: 70_000_000}) {
 		t.Errorf("got %+v", c)
