@@ -11,7 +11,7 @@ show_afterwards() {
 	table "Afterwards: $LAB_NIC on the host" "" "before" "after"
 	for key in name mac altnames mtu txqlen gso_max_size up addresses routes qdiscs; do
 		before=$(nic_field "$NIC_BEFORE" "$key") now=$(nic_field "${after:-[]}" "$key")
-		check "$(right test "$before" = "$now")" "${key//_/ }" "$before" "${now:-gone}"
+		check "$(right test "$before" = "$now")" "${key//_/ }" "${before:--}" "${now:--}"
 	done
 	records=$(lab_records | wc -l)
 	check "$(right test "$records" = 0)" "records in the ledger" 0 "$records"

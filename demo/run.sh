@@ -36,14 +36,16 @@ refuse_precious_nic() {
 	fi
 	[[ $(ip -j link show dev "$nic" | jq -r '.[0].master // ""') == '' ]] || die "$nic is a member of $(ip -j link show dev "$nic" | jq -r '.[0].master'); nothing was changed"
 	here=$(awk '{ print $3 }' <<<"${SSH_CONNECTION:-}")
-	if [[ -n $here ]] && ip -o addr show dev "$nic" | grep -qwF "$here"; then
+	if [[ -n $here ]] && ip -o addr show dev "$nic" | grep -wF "$here" >/dev/null; then
 		die "your ssh session comes in through $nic; nothing was changed"
 	fi
 }
 
 finish() {
 	local status=$?
-	trap - EXIT INT TERM HUP
+	# A second Ctrl-C must not cut the cleaning short.
+	trap - EXIT
+	trap '' INT TERM HUP
 	((status < 128)) || printf '\ndemo: interrupted, cleaning up\n' >&2
 	lab_down || status=1
 	if [[ -n ${LAB_MACHINE_BEFORE:-} ]]; then

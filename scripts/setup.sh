@@ -87,7 +87,7 @@ install_go() {
 		codename=$(. /etc/os-release && printf '%s' "${VERSION_CODENAME:-}")
 		[[ -n $codename ]] || die "this Debian has no release name in /etc/os-release; install Go $GO_MINIMUM or newer by hand"
 		# shellcheck disable=SC2016  # apt's own variable
-		apt-get indextargets --format '$(RELEASE)' 'Created-By: Packages' | grep -qx "$codename-backports" || add_backports "$codename"
+		apt-get indextargets --format '$(RELEASE)' 'Created-By: Packages' | grep -x "$codename-backports" >/dev/null || add_backports "$codename"
 		at_least "$(packaged_go)" "$GO_MINIMUM" || die "no Go from $GO_MINIMUM on in $codename-backports; install it from https://go.dev/dl"
 		apt install -y --no-install-recommends -t "$codename-backports" golang-go
 	else

@@ -17,6 +17,13 @@ flock "$lock"
 
 say() { printf 'tools: %s\n' "$*"; }
 
+# use_our_toolchain: outside of a module, Go would fetch the newest toolchain
+# that there is; the one of go.mod (or a newer one, if installed) does.
+use_our_toolchain() {
+	GOTOOLCHAIN=$(go env GOVERSION)+auto
+	export GOTOOLCHAIN
+}
+
 # built MODULE VERSION PROGRAM... succeeds when bin/tools has all of them, built
 # from that version; the programs themselves say so, there is no stamp to go stale.
 built() {
@@ -24,12 +31,13 @@ built() {
 	shift 2
 	for program; do
 		[[ -x $GOBIN/$program ]] || return 1
-		go version -m "$GOBIN/$program" | grep -qE "^\s+mod\s+$module\s+$version(\s|$)" || return 1
+		go version -m "$GOBIN/$program" | grep -E "^\s+mod\s+$module\s+$version(\s|$)" >/dev/null || return 1
 	done
 }
 
 peers() {
 	if ! built "$CONTAINERD_MODULE" "$CONTAINERD_VERSION" containerd ctr containerd-shim-runc-v2; then
+		use_our_toolchain
 		say "building containerd $CONTAINERD_VERSION with ctr and its runc shim (a minute or two)"
 		CGO_ENABLED=0 go install -trimpath -tags no_btrfs,no_devmapper,no_zfs \
 			-ldflags "-s -w -X $CONTAINERD_MODULE/version.Version=${CONTAINERD_VERSION#v}" \
@@ -38,6 +46,7 @@ peers() {
 			"$CONTAINERD_MODULE/cmd/containerd-shim-runc-v2@$CONTAINERD_VERSION"
 	fi
 	if ! built "$RUNC_MODULE" "$RUNC_VERSION" runc; then
+		use_our_toolchain
 		say "building runc $RUNC_VERSION"
 		# cgo: runc enters namespaces in C, before Go's threads exist.
 		CGO_ENABLED=1 go install -trimpath -tags seccomp -ldflags "-s -w" \

@@ -64,10 +64,12 @@ lab_remember() {
 }
 
 # lab_machine_state prints the machine's own network: what no lab may change.
-lab_machine_state() {
+lab_machine_state() { lab_machine_network | sort; }
+
+lab_machine_network() {
 	ip -j -d link show | jq -r '.[] | "link \(.ifname) \(.address) mtu \(.mtu) \(.flags | join(","))"'
-	ip -o addr show | awk '{ print "address", $2, $4 }'
-	ip -o route show table all | sed 's/ expires [0-9]*sec//; s/^/route /'
+	ip -o addr show | awk '$4 !~ /^fe80:/ { print "address", $2, $4 }'
+	ip -o route show table all | grep -vE '^(fe80|ff00|multicast|local fe80|anycast)' | sed 's/ expires [0-9]*sec//; s/^/route /'
 	ip rule show | sed 's/^/rule /'
 	tc qdisc show | awk '{ print "qdisc", $2, $3, $4, $5 }'
 	nft list tables 2>/dev/null | sed 's/^/nft /'
@@ -105,7 +107,7 @@ lab_snapshot_unsorted() {
 # or within SECONDS (3): orphaned shims take a moment. Else prints the difference.
 lab_check_clean() {
 	local before=$1 after=$LAB_DIR/snapshot-after
-	lab_wait "${2:-3}" lab_same_as "$before" "$after" && return
+	lab_wait "${2:-3}" lab_same_as "$before" "$after" && return 0
 	lab_error "the node is not as it was before (- before, + now):"
 	diff -U0 "$before" "$after" | grep -E '^[-+][^-+]' >&2
 	return 1
@@ -116,20 +118,24 @@ lab_same_as() {
 	cmp "$1" "$2"
 }
 
+# (return 0, not return: in a trap, a bare one gives the status from before it.)
+#
 # lab_check_gone: after lab_down nothing on the machine carries the lab's id, and
 # the machine's own network is as it was before lab_up.
 lab_check_gone() {
-	local left
-	left=$(
-		lab_processes | while read -r pid; do printf 'process %s %s\n' "$pid" "$(tr '\0' ' ' <"/proc/$pid/cmdline")"; done
-		lab_mounts | sed 's/^/mount /'
-		ip netns list | grep -F "$LAB_ID" | sed 's/^/netns /'
-		lab_cgroups | sed 's/^/cgroup /'
-		find /tmp /run /run/containerd/runc /run/containerd/s -maxdepth 1 -name "*$LAB_ID*" 2>/dev/null | sed 's/^/file /'
-		diff <(printf '%s\n' "$LAB_MACHINE_BEFORE") <(lab_machine_state) | grep '^[<>]'
-	)
-	[[ -z $left ]] && return
+	lab_wait 3 lab_nothing_left && return 0
 	lab_error "left behind by $LAB_ID (< before, > now):"
-	printf '%s\n' "$left" >&2
+	lab_left_behind >&2
 	return 1
+}
+
+lab_nothing_left() { [[ -z $(lab_left_behind) ]]; }
+
+lab_left_behind() {
+	lab_processes | while read -r pid; do printf 'process %s %s\n' "$pid" "$(tr '\0' ' ' <"/proc/$pid/cmdline")"; done
+	lab_mounts | sed 's/^/mount /'
+	ip netns list | grep -F "$LAB_ID" | sed 's/^/netns /'
+	lab_cgroups | sed 's/^/cgroup /'
+	find /tmp /run /run/containerd/runc /run/containerd/s -maxdepth 1 -name "*$LAB_ID*" 2>/dev/null | sed 's/^/file /'
+	diff <(printf '%s\n' "$LAB_MACHINE_BEFORE") <(lab_machine_state) | grep '^[<>]'
 }

@@ -22,7 +22,7 @@
 #   LAB_NODE_IP, LAB_PEER_IP
 #
 # Set by the caller before, if wanted:
-#   LAB_OWN_NIC=ens5   no wire: the machine's own namespace and this NIC of it
+#   LAB_OWN_NIC=ens5   no wire: the caller's own network namespace and this NIC of it
 #   LAB_SECOND=1       a second host NIC and wire of the same MTU: LAB_NIC2,
 #                      LAB_MAC2, LAB_ALTNAME2, LAB_SUBNET2, LAB_NODE_IP2, LAB_PEER_IP2
 

@@ -14,7 +14,7 @@ lab_subnet() {
 	local s
 	while :; do
 		if ((RANDOM & 1)); then s=10.$(lab_random 1 254).$(lab_random 0 255); else s=198.$(lab_random 18 19).$(lab_random 0 255); fi
-		ip -4 -o addr show | grep -qF " $s." || break
+		ip -4 -o addr show | grep -F " $s." >/dev/null || break
 	done
 	printf '%s\n' "$s"
 }
@@ -43,7 +43,7 @@ lab_subnet6() { printf 'fd00:%s::\n' "${1//./:}"; }
 
 lab_net_up() {
 	if [[ -n ${LAB_OWN_NIC:-} ]]; then
-		LAB_NODE=/proc/1/ns/net LAB_PEER='' LAB_NIC=$LAB_OWN_NIC LAB_ALTNAME='' LAB_SUBNET=''
+		LAB_NODE=/proc/$$/ns/net LAB_PEER='' LAB_NIC=$LAB_OWN_NIC LAB_ALTNAME='' LAB_SUBNET=''
 		LAB_MAC=$(ip -j link show dev "$LAB_NIC" | jq -r '.[0].address') || return
 		LAB_MTU=$(ip -j link show dev "$LAB_NIC" | jq -r '.[0].mtu')
 		return
