@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -24,7 +25,8 @@ func cgroupName(stateDir string) string {
 
 // enterOwnCgroups moves this process into a group below the root of every
 // hierarchy that lets it. A candord that an engine started would else be frozen,
-// limited and killed with the engine, or with the first container.
+// limited and killed with the engine, or with the first container. The device
+// list of cgroup v1 is no such thing but a matter of rights: it stays.
 func enterOwnCgroups(stateDir string) ownCgroups {
 	b, err := os.ReadFile("/proc/self/mountinfo")
 	if err != nil {
@@ -37,6 +39,9 @@ func enterOwnCgroups(stateDir string) ownCgroups {
 		f, g := strings.Fields(before), strings.Fields(after)
 		// Only hierarchies that are mounted from their root, each once.
 		if !ok || len(f) < 5 || len(g) < 1 || g[0] != "cgroup" && g[0] != "cgroup2" || f[3] != "/" || seen[f[2]] {
+			continue
+		}
+		if g[0] == "cgroup" && slices.Contains(strings.Split(g[len(g)-1], ","), "devices") {
 			continue
 		}
 		seen[f[2]] = true

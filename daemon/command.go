@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"unsafe"
 
 	"candor.dev/candor/resview"
 	"candor.dev/candor/statedir"
@@ -53,6 +54,9 @@ type commandLine struct {
 	generation           uint64
 	supervisor           int
 	help, version        bool
+	device               uint64
+	viewError            string
+	deviceStr            string
 	generationStr, super string
 }
 
@@ -63,6 +67,7 @@ func parseCommandLine(args []string) (c commandLine, err error) {
 	values := map[string]*string{"--config": &c.config, "--state-dir": &c.stateDir}
 	if c.command == "worker" {
 		values["--generation"], values["--supervisor"] = &c.generationStr, &c.super
+		values["--device"], values["--view-error"] = &c.deviceStr, &c.viewError
 	}
 	for len(args) > 0 {
 		name, value, joined := strings.Cut(args[0], "=")
@@ -90,6 +95,9 @@ func parseCommandLine(args []string) (c commandLine, err error) {
 		}
 		if c.supervisor, err = strconv.Atoi(c.super); err != nil {
 			return c, fmt.Errorf("--supervisor: %w", err)
+		}
+		if c.device, err = strconv.ParseUint(c.deviceStr, 10, 64); err != nil {
+			return c, fmt.Errorf("--device: %w", err)
 		}
 	}
 	return c, nil
@@ -124,6 +132,10 @@ func run(c commandLine, parts Parts, stdout io.Writer) (err error) {
 		return errors.New("has to run as root")
 	}
 	unix.Umask(0o077)
+	// Executed through /proc/self/exe it would be called "exe" in ps(1).
+	if name, err := unix.BytePtrFromString("candord"); err == nil {
+		_ = unix.Prctl(unix.PR_SET_NAME, uintptr(unsafe.Pointer(name)), 0, 0, 0)
+	}
 	if c.config == "" {
 		c.config = parts.DefaultConfig
 	}
@@ -157,6 +169,8 @@ func runWorker(c commandLine, parts Parts) error {
 		StateDir:   c.stateDir,
 		Generation: c.generation,
 		Supervisor: c.supervisor,
+		Device:     c.device,
+		ViewError:  c.viewError,
 		Open:       open,
 		Background: background,
 		Log:        log,

@@ -20,6 +20,7 @@ const (
 // connection is a mount of the view: what dies with it are the reads of every
 // container.
 type connection struct {
+	// fuse is nil where the view cannot be mounted.
 	fuse   *os.File
 	slots  *resview.Slots
 	memory *os.File
@@ -42,6 +43,15 @@ func connect(stateDir string) (*connection, error) {
 	return newConnection(fd, slots, device), nil
 }
 
+// idleConnection is that of a worker which serves no view.
+func idleConnection() (*connection, error) {
+	slots, err := resview.NewSlots()
+	if err != nil {
+		return nil, err
+	}
+	return &connection{slots: slots, memory: os.NewFile(uintptr(slots.FD()), "candor-slots")}, nil
+}
+
 func newConnection(fuse int, slots *resview.Slots, device uint64) *connection {
 	return &connection{
 		fuse:   os.NewFile(uintptr(fuse), "/dev/fuse"),
@@ -54,7 +64,9 @@ func newConnection(fuse int, slots *resview.Slots, device uint64) *connection {
 // close gives the connection up. When no worker has it either, every reader
 // gets ENOTCONN.
 func (c *connection) close() {
-	c.fuse.Close()
+	if c.fuse != nil {
+		c.fuse.Close()
+	}
 	// The memory stays mapped: a goroutine may look at it, and it is small.
 	c.memory.Close()
 }

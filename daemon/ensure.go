@@ -84,7 +84,9 @@ func running(ctx context.Context, stateDir string) (bool, error) {
 	if errors.Is(err, ErrNotRunning) {
 		return false, nil
 	}
-	if err != nil {
+	// Without a view it still gives back what dead containers hold; whether
+	// the container may run without one is decided elsewhere.
+	if err != nil && !errors.Is(err, ErrNoView) {
 		return false, err
 	}
 	return st.SupervisorAlive, nil

@@ -89,15 +89,16 @@ func (h *healer) check(s *Supervisor) {
 	}
 	h.next = time.Now().Add(time.Second << h.tries)
 	h.tries++
-	h.busy, h.done = true, make(chan error, 1)
-	go func() { h.done <- s.runHealer() }()
-}
-
-func (s *Supervisor) runHealer() error {
 	p, err := s.start(append([]string{"candord", "heal"}, s.arguments()...), nil)
 	if err != nil {
-		return err
+		s.log.Error("mend the resource view of running containers", "error", err)
+		return
 	}
+	h.busy, h.done = true, make(chan error, 1)
+	go func() { h.done <- waitHealer(p) }()
+}
+
+func waitHealer(p *os.Process) error {
 	ctx, cancel := context.WithTimeout(context.Background(), healLimit)
 	defer cancel()
 	stop := context.AfterFunc(ctx, func() { _ = p.Kill() })

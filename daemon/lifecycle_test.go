@@ -468,16 +468,8 @@ func TestFrozenWorkerHoldsNobodyUp(t *testing.T) {
 		t.Fatal(err)
 	}
 	state := filepath.Join(group, "freezer.state")
-	t.Cleanup(func() {
-		_ = writeCgroup(state, "THAWED")
-		for range 200 {
-			if os.Remove(group) == nil {
-				return
-			}
-			time.Sleep(10 * time.Millisecond)
-		}
-		t.Error("the frozen cgroup is left")
-	})
+	removeGroup(t, group)
+	t.Cleanup(func() { _ = writeCgroup(state, "THAWED") })
 	rs := l.read(8, r)
 	time.Sleep(100 * time.Millisecond)
 	before := l.status()
@@ -499,4 +491,68 @@ func TestFrozenWorkerHoldsNobodyUp(t *testing.T) {
 	if _, err := ledger.FindProcess(before.WorkerPID); err != nil {
 		t.Logf("the frozen worker is gone already: %v", err)
 	}
+}
+
+// Without /dev/fuse there is no view, but still somebody who gives back what dead
+// containers hold.
+func TestWithoutFUSE(t *testing.T) {
+	const root = "/sys/fs/cgroup/devices"
+	if _, err := os.Stat(root + "/cgroup.procs"); err != nil {
+		t.Skip("needs the device list of cgroup v1")
+	}
+	l := newLab(t)
+	group := filepath.Join(root, cgroupName(l.dir)+"-nofuse")
+	if err := os.Mkdir(group, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	removeGroup(t, group)
+	if err := writeCgroup(filepath.Join(group, "devices.deny"), "c 10:229 rwm"); err != nil {
+		t.Fatal(err)
+	}
+	inner := l.command()
+	d := exec.Command("sh", append([]string{"-c", "echo $$ >" + group + "/cgroup.procs; exec -a candord /proc/" + fmt.Sprint(os.Getpid()) + `/exe "$@"`, "sh"}, inner.Args[1:]...)...)
+	d.Path, _ = exec.LookPath("bash")
+	d.Stderr = inner.Stderr
+	if err := d.Start(); err != nil {
+		t.Fatal(err)
+	}
+	l.daemons = append(l.daemons, d)
+	var st Status
+	var err error
+	for range 1000 {
+		if st, err = Ping(t.Context(), l.dir); !errors.Is(err, ErrNotRunning) {
+			break
+		}
+		time.Sleep(2 * time.Millisecond)
+	}
+	if !errors.Is(err, ErrNoView) || !strings.Contains(err.Error(), "/dev/fuse") || st.FuseMounted || st.PID != d.Process.Pid {
+		t.Errorf("ping = %+v, %v", st, err)
+	}
+	if err := Ensure(t.Context(), Options{BinDir: t.TempDir(), StateDir: l.dir}); err != nil {
+		t.Errorf("ensure = %v", err)
+	}
+	time.Sleep(3 * checkInterval)
+	if now, _ := Ping(t.Context(), l.dir); now.WorkerPID != st.WorkerPID {
+		t.Error("the worker was replaced for doing nothing")
+	}
+	if err := d.Process.Signal(unix.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Wait(); err != nil {
+		t.Error(err)
+	}
+}
+
+// removeGroup removes a cgroup at the end of the test, after its processes.
+func removeGroup(t *testing.T, group string) {
+	t.Helper()
+	t.Cleanup(func() {
+		for range 200 {
+			if os.Remove(group) == nil {
+				return
+			}
+			time.Sleep(10 * time.Millisecond)
+		}
+		t.Errorf("%s is left", group)
+	})
 }

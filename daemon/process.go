@@ -79,7 +79,11 @@ func foreignWorker(p ledger.Process, pidfd *os.File, generation uint64) *worker 
 // startWorker starts the next worker as a child.
 func (s *Supervisor) startWorker(generation uint64) (*worker, error) {
 	args := append([]string{"candord", "worker"}, s.arguments()...)
-	args = append(args, "--generation", strconv.FormatUint(generation, 10), "--supervisor", strconv.Itoa(os.Getpid()))
+	args = append(args, "--generation", strconv.FormatUint(generation, 10), "--supervisor", strconv.Itoa(os.Getpid()),
+		"--device", strconv.FormatUint(s.conn.device, 10))
+	if s.conn.fuse == nil {
+		args = append(args, "--view-error", s.viewErr.Error())
+	}
 	p, err := s.start(args, []*os.File{s.conn.fuse, s.conn.memory, s.socket})
 	if err != nil {
 		return nil, fmt.Errorf("start worker: %w", err)

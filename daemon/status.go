@@ -31,6 +31,8 @@ type Status struct {
 	Generation uint64 `json:"generation"`
 	// FuseMounted says whether the view is mounted and is the worker's own.
 	FuseMounted bool `json:"fuse_mounted"`
+	// ViewError is why the view is not served; empty where it is.
+	ViewError string `json:"view_error,omitempty"`
 	// Containers counts those whose files were looked at.
 	Containers int `json:"containers"`
 	// Requests counts the kernel's requests since the mount was made, and
@@ -43,6 +45,10 @@ type Status struct {
 // ErrNotRunning is returned when nobody listens on candord's socket.
 var ErrNotRunning = errors.New("candord is not running")
 
+// ErrNoView is returned, beside the status, for a candord that runs but serves
+// no view.
+var ErrNoView = errors.New("candord serves no resource view")
+
 const (
 	defaultPingTimeout = 2 * time.Second
 	// maxStatus bounds the answer that a client takes.
@@ -51,8 +57,8 @@ const (
 
 func socketPath(stateDir string) string { return filepath.Join(stateDir, "candord.sock") }
 
-// Ping asks the candord of a state directory for its status. The answer shows
-// that a worker serves. Without a deadline in the context it waits for 2 s at
+// Ping asks the candord of a state directory for its status. Without an error
+// the view is mounted and served.  Without a deadline in the context it waits for 2 s at
 // most; a candord that is just being restarted is waited for.
 //
 // It is called in pid 1's mount namespace and starts no goroutine.
@@ -63,11 +69,18 @@ func Ping(ctx context.Context, stateDir string) (Status, error) {
 	}
 	for {
 		st, err := pingOnce(stateDir, deadline)
-		if err == nil || errors.Is(err, ErrNotRunning) {
+		if err == nil && st.ViewError != "" {
+			return st, fmt.Errorf("%w: %s", ErrNoView, st.ViewError)
+		}
+		if err == nil && st.FuseMounted || errors.Is(err, ErrNotRunning) {
 			return st, err
 		}
-		// The worker died with our connection, or candord's queue is full.
+		// The worker died with our connection, candord's queue is full, or it
+		// is about to mount the view anew.
 		if ctx.Err() != nil || time.Until(deadline) <= 0 {
+			if err == nil {
+				return st, fmt.Errorf("%w: it is not mounted", ErrNoView)
+			}
 			return Status{}, fmt.Errorf("candord of %s does not answer: %w", stateDir, err)
 		}
 		time.Sleep(min(5*time.Millisecond, max(time.Until(deadline), 0)))

@@ -28,6 +28,8 @@ const (
 	// trustFailures is the number of workers in a row that may die before
 	// they serve, until the executable at our path is not believed any more.
 	trustFailures = 3
+	// viewRetry is how often a view that could not be mounted is tried again.
+	viewRetry = time.Minute
 	// maxBackoff bounds the pause before the next worker when one after the
 	// other dies before it serves.
 	maxBackoff = time.Second
@@ -58,6 +60,9 @@ type Supervisor struct {
 	conn     *connection
 	cgroups  ownCgroups
 	failures int // workers in a row that died before they served
+
+	// viewErr is why the view is not served, nil while it is.
+	viewErr error
 
 	generation uint64
 	// undead are workers that were killed and are not dead yet.
@@ -104,8 +109,13 @@ const (
 )
 
 // Run serves until it is told to stop.
-func (s *Supervisor) Run(stop <-chan Stop) error {
+func (s *Supervisor) Run(stop <-chan Stop) (err error) {
 	defer s.lock.Close()
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, s.cgroups.leave())
+		}
+	}()
 	if err := s.takeOver(); err != nil {
 		return err
 	}
@@ -144,7 +154,7 @@ func (s *Supervisor) takeOver() error {
 	if conn != nil {
 		s.log.Info("took over from a worker whose supervisor is dead", "worker", old.process.PID)
 		s.conn, s.generation = conn, generation
-	} else if s.conn, err = connect(s.config.StateDir); err != nil {
+	} else if err := s.connect(); err != nil {
 		return err
 	}
 	if s.socket == nil {
@@ -157,6 +167,22 @@ func (s *Supervisor) takeOver() error {
 			return err
 		}
 	}
+	return nil
+}
+
+// connect mounts the view anew. A node where that is not possible still has a
+// worker, which gives back what dead containers hold.
+func (s *Supervisor) connect() error {
+	conn, err := connect(s.config.StateDir)
+	s.viewErr = err
+	if err != nil {
+		s.log.Error("cannot serve the resource view", "error", err)
+		if conn, err = idleConnection(); err != nil {
+			return err
+		}
+	}
+	s.conn, s.generation, s.undead = conn, 0, nil
+	s.healer.again()
 	return nil
 }
 
@@ -235,15 +261,11 @@ func (s *Supervisor) react(w *worker, event event) error {
 	case unmounted:
 		s.log.Error("the resource view is not mounted any more: mounting anew")
 		s.kill(w)
+	case retry:
+		s.kill(w)
 	}
 	s.conn.close()
-	conn, err := connect(s.config.StateDir)
-	if err != nil {
-		return err
-	}
-	s.conn, s.generation, s.undead = conn, 0, nil
-	s.healer.again()
-	return nil
+	return s.connect()
 }
 
 // pause waits before the next worker when several could not serve.

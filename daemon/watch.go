@@ -14,6 +14,7 @@ const (
 	died
 	hung
 	unmounted
+	retry
 )
 
 // watch looks after a worker until it ends or has to.
@@ -37,7 +38,9 @@ func (s *Supervisor) watch(w *worker, stop <-chan Stop) (event, Stop) {
 				serving = true
 				s.failures = 0
 				beat, before = slots.Beat(), slots.Progress()
-				s.healer.check(s)
+				if s.conn.fuse != nil {
+					s.healer.check(s)
+				}
 				timer.Reset(checkInterval)
 				continue
 			}
@@ -54,7 +57,15 @@ func (s *Supervisor) watch(w *worker, stop <-chan Stop) (event, Stop) {
 			return hung, 0
 		}
 		beat, before = now, progress
-		if checks++; checks%mountChecks == 0 {
+		checks++
+		if s.conn.fuse == nil {
+			if time.Since(w.started) > viewRetry {
+				return retry, 0
+			}
+			timer.Reset(checkInterval)
+			continue
+		}
+		if checks%mountChecks == 0 {
 			if err := checkMounted(s.config.StateDir, s.conn.device); err != nil {
 				return unmounted, 0
 			}

@@ -30,7 +30,11 @@ type WorkerConfig struct {
 	Generation uint64
 	// Supervisor is the pid of the process that started the worker.
 	Supervisor int
-	Open       resview.OpenFunc
+	// Device is that of the mounted view.
+	Device uint64
+	// ViewError is why there is no view to serve; empty where there is one.
+	ViewError string
+	Open      resview.OpenFunc
 	// Background are tasks that run beside the view, such as giving back what
 	// dead containers hold. One that returns is started again.
 	Background []func(ctx context.Context) error
@@ -64,6 +68,9 @@ func RunWorker(ctx context.Context, config WorkerConfig) error {
 	for _, task := range config.Background {
 		go w.keepRunning(ctx, task)
 	}
+	if config.ViewError != "" {
+		resview.Idle(slots, config.Generation)
+	}
 	return server.Serve()
 }
 
@@ -88,10 +95,12 @@ func (w *workerProcess) status() Status {
 		Generation:      w.config.Generation,
 		Containers:      w.server.Containers(),
 		Started:         w.started.UTC(),
+		ViewError:       w.config.ViewError,
 	}
 	st.Requests, st.Replayed = w.slots.Requests()
-	if s, err := readState(w.config.StateDir); err == nil {
-		st.FuseMounted = checkMounted(w.config.StateDir, s.Device) == nil
+	if st.ViewError == "" {
+		err := checkMounted(w.config.StateDir, w.config.Device)
+		st.FuseMounted = err == nil
 	}
 	return st
 }
@@ -105,11 +114,12 @@ func (w *workerProcess) watchOrphanage() {
 			continue
 		}
 		records, err := w.store.List()
-		if err != nil || len(records) > 0 {
+		gone := errors.Is(err, os.ErrNotExist) // with the whole state directory
+		if !gone && (err != nil || len(records) > 0) {
 			continue
 		}
 		w.config.Log.Info("no supervisor and no container left: ending")
-		if err := resview.Unmount(w.config.StateDir); err != nil {
+		if err := resview.Unmount(w.config.StateDir); err != nil && !gone {
 			w.config.Log.Error("unmount the resource view", "error", err)
 		}
 		os.Exit(0)

@@ -123,6 +123,16 @@ func (s *Server) beat() {
 	}
 }
 
+// Idle shows the supervisor a worker that is alive without serving, on a node
+// where the view cannot be mounted. It does not return.
+func Idle(slots *Slots, generation uint64) {
+	slots.setReady(generation)
+	for {
+		slots.beat()
+		time.Sleep(BeatInterval)
+	}
+}
+
 // residentBuffer returns a buffer of which every page is in the page table, as
 // the kernel wants it when it copies a reply while SIGKILL is pending.
 func residentBuffer() []byte {
