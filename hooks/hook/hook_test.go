@@ -1,0 +1,140 @@
+package hook
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"candor.dev/candor/statedir"
+)
+
+func TestOptions(t *testing.T) {
+	for _, test := range []struct {
+		name string
+		args string
+		want options
+		err  string
+	}{
+		{"defaults", "", options{config: "/etc/candor/config.toml"}, ""},
+		{"both forms", "--config=/a --state-dir /b --caller containerd:default", options{config: "/a", stateDir: "/b", caller: "containerd:default"}, ""},
+		{"unknown", "--calller x", options{}, "--calller"},
+		{"no value", "--caller", options{}, "needs a value"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			got, err := parseOptions(strings.Fields(test.args))
+			if test.err != "" {
+				if err == nil || !strings.Contains(err.Error(), test.err) {
+					t.Errorf("error %v, want one with %q", err, test.err)
+				}
+				return
+			}
+			if err != nil || got != test.want {
+				t.Errorf("got %+v, %v; want %+v", got, err, test.want)
+			}
+		})
+	}
+}
+
+func FuzzReadState(f *testing.F) {
+	for _, s := range []string{`{"id":"c1","pid":1,"bundle":"/b"}`, `{"id":"../x","bundle":"/b"}`, `{}`, `[]`, ``} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		s, err := readState(bytes.NewReader(b))
+		if err != nil {
+			return
+		}
+		if strings.ContainsAny(s.ID, "/\x00 \n") || s.ID == ".." || !filepath.IsAbs(s.Bundle) {
+			t.Errorf("accepted %+v", s)
+		}
+	})
+}
+
+// run calls a hook whose work is work, on a bundle of its own.
+func run(t *testing.T, afterEnd bool, stdin string, work func(context.Context, Call) error) (code int, stderr string) {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("the state directory is a mount: needs root")
+	}
+	dir := filepath.Join(t.TempDir(), "state")
+	t.Cleanup(func() {
+		if err := statedir.Remove(dir); err != nil {
+			t.Error(err)
+		}
+	})
+	var out, errs bytes.Buffer
+	h := Hook{Name: "candor-test", AfterEnd: afterEnd, Run: work}
+	code = h.Main([]string{"--state-dir", dir, "--config", filepath.Join(t.TempDir(), "none.toml")}, strings.NewReader(stdin), &out, &errs)
+	if out.Len() != 0 {
+		t.Errorf("standard output is the runtime's: %q", &out)
+	}
+	if n := strings.Count(errs.String(), "\n"); n > 1 {
+		t.Errorf("%d lines on standard error: %q", n, &errs)
+	}
+	return code, errs.String()
+}
+
+func bundle(t *testing.T, spec string) string {
+	t.Helper()
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "config.json"), []byte(spec), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+func fail(context.Context, Call) error { return errors.New("no such luck\nat all") }
+
+func TestFailureIsOneLineAndAnExitStatus(t *testing.T) {
+	code, stderr := run(t, false, `{"id":"c1","pid":1,"bundle":"`+bundle(t, `{}`)+`"}`, fail)
+	if code != 1 || !strings.Contains(stderr, "container c1: no such luck; at all") {
+		t.Errorf("exit status %d, %q", code, stderr)
+	}
+}
+
+// runc has removed the container when poststop runs, and would report a delete
+// that failed and can never be tried again.
+func TestFailureAfterTheEndIsToldButIsNone(t *testing.T) {
+	code, stderr := run(t, true, `{"id":"c1","bundle":"/gone"}`, fail)
+	if code != 0 || !strings.Contains(stderr, "no such luck") {
+		t.Errorf("exit status %d, %q", code, stderr)
+	}
+}
+
+func TestBadInputNeverReachesTheWork(t *testing.T) {
+	link := t.TempDir()
+	if err := os.Symlink("/etc/passwd", filepath.Join(link, "config.json")); err != nil {
+		t.Fatal(err)
+	}
+	open := bundle(t, `{}`)
+	if err := os.Chmod(filepath.Join(open, "config.json"), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	for name, stdin := range map[string]string{
+		"garbage":              "garbage",
+		"nothing":              "",
+		"too much":             strings.Repeat(" ", maxStateBytes) + "{}",
+		"no id":                `{"pid":1,"bundle":"/b"}`,
+		"id that is a path":    `{"id":"../../etc","pid":1,"bundle":"/b"}`,
+		"relative bundle":      `{"id":"c1","pid":1,"bundle":"b"}`,
+		"no pid":               `{"id":"c1","bundle":"` + bundle(t, `{}`) + `"}`,
+		"no config.json":       `{"id":"c1","pid":1,"bundle":"/nonexistent"}`,
+		"linked config.json":   `{"id":"c1","pid":1,"bundle":"` + link + `"}`,
+		"writable config.json": `{"id":"c1","pid":1,"bundle":"` + open + `"}`,
+		"broken config.json":   `{"id":"c1","pid":1,"bundle":"` + bundle(t, `{"annotations":`) + `"}`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			code, stderr := run(t, false, stdin, func(context.Context, Call) error {
+				t.Error("the hook did its work")
+				return nil
+			})
+			if code != 1 || stderr == "" {
+				t.Errorf("exit status %d, %q", code, stderr)
+			}
+		})
+	}
+}
