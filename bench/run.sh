@@ -34,7 +34,7 @@ mkdir -p "$BENCH_RESULTS" || exit 1
 BENCH_OUT=$(cd "$BENCH_RESULTS" && pwd)/$stamp
 trap bench_down EXIT
 bench_say "lab"
-lab_up || exit 1
+lab_up && bench_state_up || exit 1
 bench_build || exit 1
 
 for part in "${parts[@]}"; do

@@ -3,6 +3,7 @@
 //
 //	report table FILE...                      a markdown table on stdout
 //	report reads  -what W -candor-cpu US -peer-cpu US -o FILE <reader's output
+//	report value  -what W -peer P -unit U -o FILE CANDOR PEER
 //	report pings  -what W -limit MS -o FILE   <the output of ping
 package main
 
@@ -21,13 +22,15 @@ import (
 )
 
 func main() {
-	err := errors.New("usage: report table|reads|pings")
+	err := errors.New("usage: report table|reads|value|pings")
 	if len(os.Args) > 1 {
 		switch os.Args[1] {
 		case "table":
 			err = table(os.Args[2:])
 		case "reads":
 			err = reads(os.Args[2:])
+		case "value":
+			err = value(os.Args[2:])
 		case "pings":
 			err = pings(os.Args[2:])
 		}
@@ -76,6 +79,31 @@ func reads(args []string) error {
 	if *candorCPU > 0 && *peerCPU > 0 {
 		f.Against(result.Row{What: "server CPU per read, " + *what, PeerName: "lxcfs", Unit: "us", Goal: *goal}, []float64{*candorCPU}, *peerCPU)
 	}
+	return f.Write(*out)
+}
+
+// value takes one number of each side.
+func value(args []string) error {
+	fs := flag.NewFlagSet("value", flag.ExitOnError)
+	part := fs.String("part", "", "the part of the benchmark that this is")
+	what := fs.String("what", "", "what was measured")
+	peer := fs.String("peer", "peer", "the name of the peer")
+	unit := fs.String("unit", "", "the unit of both numbers")
+	goal := fs.String("goal", "", "what the ratio is to be")
+	out := fs.String("o", "", "the file for the result")
+	if err := fs.Parse(args); err != nil {
+		return err
+	}
+	candor, err := strconv.ParseFloat(fs.Arg(0), 64)
+	if err != nil {
+		return fmt.Errorf("candor's value: %w", err)
+	}
+	theirs, err := strconv.ParseFloat(fs.Arg(1), 64)
+	if err != nil {
+		return fmt.Errorf("the peer's value: %w", err)
+	}
+	f := result.New(*part)
+	f.Against(result.Row{What: *what, PeerName: *peer, Unit: *unit, Goal: *goal}, []float64{candor}, theirs)
 	return f.Write(*out)
 }
 
