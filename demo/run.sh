@@ -111,7 +111,7 @@ draw() {
 	# Less than the machine has, where it has more than one: a view that shows
 	# the machine's CPUs must not pass by chance.
 	CPU_QUOTA=$(($(lab_random 3 $((cpus > 1 ? cpus * 10 - 10 : 9))) * 10000))
-	RATE=$(lab_random 20 300) # Mbit/s
+	RATE=$(lab_random 20 250) # Mbit/s
 	if [[ -n $LAB_SUBNET ]]; then
 		ADDRESS=$LAB_SUBNET.$(lab_random 10 250)
 		NIC_REQUEST="candor.dev/nic=pool=wire,mac=$LAB_MAC,ip=$ADDRESS/24,gateway=$LAB_PEER_IP"
