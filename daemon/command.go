@@ -225,8 +225,7 @@ const settledEnv = "CANDORD_SETTLED"
 // would leave the Go runtime's others behind.
 func settle() error {
 	if os.Getenv(settledEnv) != "" {
-		os.Unsetenv(settledEnv)
-		return nil
+		return os.Unsetenv(settledEnv)
 	}
 	first := uint(listenFirst + activated())
 	if err := unix.CloseRange(first, ^uint(0)>>1, unix.CLOSE_RANGE_CLOEXEC); err != nil {

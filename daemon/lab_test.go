@@ -255,18 +255,6 @@ func (l *lab) add(key string, behaviour time.Duration, owner ledger.Process) *le
 	return r
 }
 
-func (l *lab) erase(key string) {
-	l.t.Helper()
-	lock, err := l.store.Lock(l.t.Context(), key)
-	if err != nil {
-		l.t.Fatal(err)
-	}
-	defer lock.Unlock()
-	if err := lock.Erase(); err != nil {
-		l.t.Fatal(err)
-	}
-}
-
 func (l *lab) self() ledger.Process {
 	p, err := ledger.FindProcess(os.Getpid())
 	if err != nil {

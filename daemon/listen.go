@@ -30,7 +30,9 @@ func activated() int {
 func takeActivated() (*os.File, error) {
 	n := activated()
 	for _, name := range []string{"LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"} {
-		os.Unsetenv(name)
+		if err := os.Unsetenv(name); err != nil {
+			return nil, err
+		}
 	}
 	if n == 0 {
 		return nil, nil

@@ -94,7 +94,7 @@ func (c *container) close() {
 	defer c.renderMu.Unlock()
 	c.closed = true
 	if c.renderer != nil {
-		c.renderer.Close()
+		_ = c.renderer.Close() // of a container that is gone
 		c.renderer = nil
 	}
 }

@@ -148,6 +148,7 @@ func (s *Server) release(req request) reply {
 	if !ok || !known {
 		return reply{}
 	}
+	s.tree.kept.close(fh)
 	// Not byID: nothing is read from the ledger in order to forget.
 	s.tree.mu.RLock()
 	c := s.tree.containers[id]

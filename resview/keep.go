@@ -17,6 +17,7 @@ import (
 // does not fit together counts as absent.
 const (
 	keptHandles    = 1024
+	keptWays       = 8 // entries that may be a given handle's
 	keptHandleSize = 32
 	keptRing       = 1 << 20
 	keptHeader     = 24
@@ -75,22 +76,55 @@ func (k *kept) open(fh uint64, v *version) {
 	if v.number == 0 {
 		return
 	}
-	at := handleAt(fh)
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	at := k.entry(fh)
+	if at < 0 {
+		// The oldest of more open files than there is room for gives way.
+		at = bucketAt(fh)
+		for i := range keptWays {
+			if other := bucketAt(fh) + i*keptHandleSize; k.slots.word64(other).Load() < k.slots.word64(at).Load() {
+				at = other
+			}
+		}
+	}
 	k.slots.word64(at).Store(0)
 	k.slots.word64(at + 8).Store(v.number)
 	k.slots.word64(at + 16).Store(uint64(v.keptAt))
 	k.slots.word64(at).Store(fh)
 }
 
+// close forgets a file handle.
+func (k *kept) close(fh uint64) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if at := k.entry(fh); at >= 0 {
+		k.slots.word64(at).Store(0)
+	}
+}
+
+// entry returns where the handle's entry is, or -1.
+func (k *kept) entry(fh uint64) int {
+	for i := range keptWays {
+		if at := bucketAt(fh) + i*keptHandleSize; k.slots.word64(at).Load() == fh {
+			return at
+		}
+	}
+	return -1
+}
+
+// bucketAt is where the entries begin that may be a handle's.
+func bucketAt(fh uint64) int {
+	return handlesAt + int(fh%(keptHandles/keptWays))*keptWays*keptHandleSize
+}
+
 // find returns the content that the file handle was read from by the worker
 // before, or nil.
 func (k *kept) find(fh uint64) *version {
-	at := handleAt(fh)
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if fh == 0 || k.slots.word64(at).Load() != fh {
+	at := k.entry(fh)
+	if fh == 0 || at < 0 {
 		return nil
 	}
 	number, where := k.slots.word64(at+8).Load(), int(k.slots.word64(at+16).Load())
@@ -109,7 +143,5 @@ func (k *kept) find(fh uint64) *version {
 	rendered := time.Unix(0, int64(k.slots.word64(where+16).Load()))
 	return &version{data: data, at: rendered, number: number, keptAt: where}
 }
-
-func handleAt(fh uint64) int { return handlesAt + int(fh%keptHandles)*keptHandleSize }
 
 func checksum(b []byte) uint32 { return crc32.Checksum(b, crc32.MakeTable(crc32.Castagnoli)) }

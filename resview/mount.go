@@ -106,5 +106,5 @@ func Unmount(stateDir string) error {
 // IsConnection reports whether the descriptor is one of /dev/fuse.
 func IsConnection(fd int) bool {
 	var st unix.Stat_t
-	return unix.Fstat(fd, &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFCHR && uint64(st.Rdev) == fuseDevice
+	return unix.Fstat(fd, &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFCHR && st.Rdev == fuseDevice
 }

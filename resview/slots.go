@@ -110,6 +110,7 @@ func (s *Slots) Close() error {
 }
 
 func (s *Slots) word64(at int) *atomic.Uint64 { return (*atomic.Uint64)(unsafe.Pointer(&s.mem[at])) }
+
 func (s *Slots) word32(at int) *atomic.Uint32 { return (*atomic.Uint32)(unsafe.Pointer(&s.mem[at])) }
 
 // Beat returns the number of heartbeats of all workers so far.
