@@ -17,6 +17,7 @@ import (
 	bootapi "github.com/containerd/containerd/api/runtime/bootstrap/v1"
 	"github.com/containerd/containerd/api/types"
 	"github.com/containerd/containerd/v2/cmd/containerd-shim-runc-v2/manager"
+	_ "github.com/containerd/containerd/v2/core/runtime" // registers the features' type
 	"github.com/containerd/containerd/v2/pkg/shim"
 	containerd "github.com/containerd/containerd/v2/version"
 	"github.com/containerd/typeurl/v2"

@@ -64,10 +64,9 @@ func (s *service) Create(ctx context.Context, r *task.CreateTaskRequest) (_ *tas
 	if err != nil {
 		return nil, toStatus(err)
 	}
-	s.remember(r.ID, c)
 	response, err := s.TTRPCTaskService.Create(ctx, r)
-	if err != nil {
-		s.forget(r.ID)
+	if err == nil {
+		s.remember(r.ID, c)
 	}
 	return response, err
 }
