@@ -30,6 +30,7 @@ DOCDIR     ?= $(PREFIX)/share/doc/candor
 # SETUP=no: install nothing, take the machine as it is.
 SETUP    ?= yes
 FUZZTIME ?= 60s
+PKG      ?= ./...
 BATS     ?= tests/bats
 
 .PHONY: help
@@ -86,7 +87,7 @@ test: setup-test ## everything that can be tested on this machine
 	@scripts/test.sh
 
 .PHONY: test-unit
-test-unit: ## Go tests (real kernel, throw-away namespaces; root)
+test-unit: ## Go tests (real kernel, throw-away namespaces; root; PKG=./nic for one)
 	@scripts/test.sh unit
 
 .PHONY: test-bats
@@ -118,7 +119,7 @@ endif
 soak: tools build ## start, kill and delete containers for MINUTES (10), then look for leftovers
 	@tests/soak/run.sh
 
-export FUZZTIME BATS
+export FUZZTIME BATS PKG
 
 ##### Installing
 

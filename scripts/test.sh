@@ -2,7 +2,7 @@
 # Runs the tests, one group after the other, and says at the end what passed,
 # what failed and what was skipped here and why. With names only those groups.
 #
-#   scripts/test.sh [unit|fuzz|bats|fresh]...     FUZZTIME=60s BATS=tests/bats
+#   scripts/test.sh [unit|fuzz|bats|fresh]...     FUZZTIME=60s BATS=tests/bats PKG=./...
 set -uo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
@@ -11,18 +11,19 @@ trap 'rm -rf "$log"' EXIT
 failed=() passed=()
 
 unit() {
-	# -v for the reasons of skips; only failures and skips are printed. p=1:
-	# packages share the machine's cgroups and namespaces, and time matters.
-	go test -p 1 -json ./... >"$log/unit.json"
+	# JSON for the reasons of skips; only failures and skips are printed. One
+	# package at a time: they share the machine's mounts, and time matters.
+	# shellcheck disable=SC2086  # PKG may name several
+	go test -p 1 -json ${PKG:-./...} >"$log/unit.json"
 	local status=$?
-	jq -r 'select(.Action == "output" and (.Test == null or .Action == "fail")) | .Output' "$log/unit.json" |
+	jq -j 'select(.Action == "output" and (.Test == null or .Action == "fail")) | .Output' "$log/unit.json" |
 		grep -E '^(ok|FAIL|---|panic|\?)' | grep -v 'no test files'
 	if ((status)); then
-		jq -rs '([.[] | select(.Action == "fail" and .Test != null) | .Package + " " + .Test]) as $f
+		jq -js '([.[] | select(.Action == "fail" and .Test != null) | .Package + " " + .Test]) as $f
 			| .[] | select(.Action == "output" and .Test != null) | (.Package + " " + .Test) as $n
 			| select($f | index($n)) | .Output' "$log/unit.json"
 		# What did not even build says so on these lines.
-		jq -r 'select(.Action == "build-output") | .Output' "$log/unit.json"
+		jq -j 'select(.Action == "build-output") | .Output' "$log/unit.json"
 	fi
 	jq -rs '([.[] | select(.Action == "skip" and .Test != null) | .Package + " " + .Test]) as $s
 		| .[] | select(.Action == "output" and .Test != null) | (.Package + " " + .Test) as $n
@@ -53,7 +54,7 @@ bats_() {
 	fi
 	bats --print-output-on-failure --timing "${BATS:-tests/bats}" | tee "$log/bats"
 	local status=$?
-	sed -nE 's/^ *(ok [0-9]+ |- )(.*) #? ?\(?skipped?:? ?(.*)\)?$/bats \2: \3/p; s/^ok [0-9]+ (.*) # skip ?(.*)/bats \1: \2/p' "$log/bats" >>"$log/skipped"
+	sed -nE 's/^ok [0-9]+ (.*) # skip ?(.*)/bats \1: \2/p' "$log/bats" >>"$log/skipped"
 	return "$status"
 }
 
