@@ -13,15 +13,18 @@ import (
 
 // announce tells the network where the addresses are now: switches learn the
 // port, neighbours that knew the address elsewhere learn the MAC at once instead
-// of when their entry expires. Nobody answers; without carrier nobody hears.
+// of when their entry expires. Nobody answers.
 //
-// Frames of our own for both families: a packet socket needs no route, no
-// link-local address, and no address that is past duplicate detection (sending
-// an advertisement while tentative fails: sriov-cni#307).
+// The kernel has done so when the NIC came up (see setSysctls), and that was
+// heard unless the carrier came later, as it does with cables. Then it is done
+// here, with a packet socket, which needs no route and no address that is past
+// duplicate detection (sending an advertisement while tentative fails:
+// sriov-cni#307). It is not always done so because closing such a socket waits
+// for all processors, 10 ms of each start at 100 Hz.
 func (a *attach) announce(context.Context) error {
 	attrs := a.link.Attrs()
 	mac := attrs.HardwareAddr
-	if len(a.addresses) == 0 || !a.carrier || attrs.RawFlags&unix.IFF_NOARP != 0 || len(mac) != 6 {
+	if !a.late || attrs.RawFlags&unix.IFF_NOARP != 0 || len(mac) != 6 {
 		return nil
 	}
 	return a.target.Do(func() error {

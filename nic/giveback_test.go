@@ -3,11 +3,15 @@ package nic
 import (
 	"context"
 	"errors"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
 )
 
 func itoa(n int) string { return strconv.Itoa(n) }
@@ -25,6 +29,7 @@ func TestContainerChangedTheNIC(t *testing.T) {
 		"macvlan on it": {"link add mv0 link net0 type macvlan", "link set mv0 up"},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			l := newLab(t, "macvlan") // whose host has a low0
 			if name == "macvlan on it" {
 				l = newLab(t, "veth")
@@ -42,6 +47,7 @@ func TestContainerChangedTheNIC(t *testing.T) {
 
 // The kernel gives the index of a device that has died to the next one.
 func TestOtherDeviceWithTheIndexIsLeftAlone(t *testing.T) {
+	t.Parallel()
 	l := newLab(t, "veth")
 	rec := l.snapshot()
 	l.mustAttach(rec, full())
@@ -58,6 +64,7 @@ func TestOtherDeviceWithTheIndexIsLeftAlone(t *testing.T) {
 }
 
 func TestVirtualNICDiesWithItsNamespace(t *testing.T) {
+	t.Parallel()
 	l := newLab(t, "veth")
 	rec := l.snapshot()
 	l.mustAttach(rec, full())
@@ -75,6 +82,7 @@ func TestVirtualNICDiesWithItsNamespace(t *testing.T) {
 }
 
 func TestNamespaceIsKeptByThePin(t *testing.T) {
+	t.Parallel()
 	l := newLab(t, "veth")
 	l.rich()
 	before, rec := l.state(l.host, "ens5"), l.snapshot()
@@ -96,6 +104,7 @@ func TestAlreadyOnTheHostInDisorder(t *testing.T) {
 		"under the transient name":   {"link property del dev net0 altname MARK", "link set net0 name MARK", "link set MARK netns HOST"},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			l := newLab(t, "veth")
 			l.rich()
 			before, rec := l.state(l.host, "ens5"), l.snapshot()
@@ -109,6 +118,7 @@ func TestAlreadyOnTheHostInDisorder(t *testing.T) {
 }
 
 func TestHostNameTakenMeanwhile(t *testing.T) {
+	t.Parallel()
 	l := newLab(t, "veth")
 	l.rich()
 	before, rec := l.state(l.host, "ens5"), l.snapshot()
@@ -136,6 +146,7 @@ func TestHostNameTakenMeanwhile(t *testing.T) {
 }
 
 func TestUntouchedNICIsLeftAlone(t *testing.T) {
+	t.Parallel()
 	l := newLab(t, "veth")
 	l.rich()
 	l.ip(l.host, "neigh add 192.168.50.77 lladdr 02:00:00:00:00:02 dev ens5")
@@ -152,6 +163,7 @@ func TestUntouchedNICIsLeftAlone(t *testing.T) {
 }
 
 func TestHardwareIsWaitedFor(t *testing.T) {
+	t.Parallel()
 	l := newLab(t, "veth")
 	rec := l.snapshot()
 	rec.ParentDevice, rec.ParentBus, rec.PermanentMAC = "0000:3b:02.1", "pci", nicMAC
@@ -163,4 +175,94 @@ func TestHardwareIsWaitedFor(t *testing.T) {
 	if waited := time.Since(start); waited < returnWait {
 		t.Errorf("gave up after %s", waited)
 	}
+}
+
+// Giving back may be killed as well.
+func TestKilledWhileGivingBack(t *testing.T) {
+	t.Parallel()
+	l := newLab(t, "veth")
+	l.rich()
+	for last := range 40 {
+		before, rec := l.state(l.host, "ens5"), l.snapshot()
+		l.mustAttach(rec, full())
+		for _, c := range []string{"link set net0 address 02:00:00:00:00:01", "link set net0 mtu 1300 alias mine", "link set net0 name eth7"} {
+			l.ip(l.container, c)
+		}
+		link, err := l.containerNS.handle.LinkByIndex(rec.InnerIndex)
+		if err != nil {
+			t.Fatal(err)
+		}
+		home, err := bringHome(context.Background(), l.hostNS, l.containerNS, link, rec)
+		if err != nil {
+			t.Fatal(err)
+		}
+		calls := 0
+		r := restore{host: l.hostNS, link: home, rec: rec, fail: func(what string, err error) {
+			if err != nil {
+				t.Errorf("%s: %v", what, err)
+			}
+			if calls++; calls > last {
+				panic(errKilled)
+			}
+		}}
+		killed := func() (killed bool) {
+			defer func() { killed = recover() == errKilled }()
+			r.run()
+			return false
+		}()
+		l.mustGiveBack(rec, before)
+		if !killed {
+			t.Logf("%d points", last)
+			return
+		}
+	}
+	t.Error("more points than were tried")
+}
+
+func TestXDPProgramOfTheContainerIsTakenOff(t *testing.T) {
+	for name, mode := range map[string]uint32{"driver": unix.XDP_FLAGS_DRV_MODE, "generic": unix.XDP_FLAGS_SKB_MODE} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			l := newLab(t, "veth")
+			l.ip(l.host, "link set ens5 up")
+			before, rec := l.state(l.host, "ens5"), l.snapshot()
+			l.mustAttach(rec, full())
+			prog := passAll(t)
+			if err := l.containerNS.setXDP(rec.InnerIndex, prog, mode); err != nil {
+				t.Skipf("attach an XDP program: %v", err)
+			}
+			l.mustGiveBack(rec, before)
+
+			if err := l.hostNS.setXDP(rec.Index, prog, mode); err != nil {
+				t.Fatal(err)
+			}
+			link, err := l.hostNS.handle.LinkByName("ens5")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := Snapshot(l.hostNS, link); err == nil || !strings.Contains(err.Error(), "XDP program") {
+				t.Errorf("with a program of the host: %v", err)
+			}
+		})
+	}
+}
+
+// passAll loads the XDP program "return XDP_PASS".
+func passAll(t *testing.T) int {
+	t.Helper()
+	insns := []byte{0xb7, 0, 0, 0, 2, 0, 0, 0, 0x95, 0, 0, 0, 0, 0, 0, 0}
+	license := []byte("GPL\x00")
+	attr := struct {
+		kind, count    uint32
+		insns, license uint64
+		rest           [96]byte
+	}{kind: unix.BPF_PROG_TYPE_XDP, count: 2, insns: uint64(uintptr(unsafe.Pointer(&insns[0]))), license: uint64(uintptr(unsafe.Pointer(&license[0])))}
+	fd, _, errno := unix.Syscall(unix.SYS_BPF, unix.BPF_PROG_LOAD, uintptr(unsafe.Pointer(&attr)), unsafe.Sizeof(attr))
+	runtime.KeepAlive(insns)
+	runtime.KeepAlive(license)
+	if errno != 0 {
+		t.Skipf("load an XDP program: %v", errno)
+	}
+	t.Cleanup(func() { unix.Close(int(fd)) })
+	return int(fd)
 }

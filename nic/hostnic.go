@@ -72,7 +72,9 @@ type attach struct {
 
 	link      netlink.Link // as it was at the start of the latest step that looked
 	addresses []ledger.Address
-	carrier   bool
+	// late says that the carrier came after the NIC was up, when nobody heard
+	// what the kernel announced.
+	late bool
 
 	// passed, when set, is told of each step that is done: tests stop there.
 	passed func(step string)
@@ -148,7 +150,7 @@ func (a *attach) check() error {
 	if a.cfg.MTU != 0 {
 		mtu = a.cfg.MTU
 	}
-	if a.hasV6() && mtu < minMTUv6 {
+	if a.has(netip.Addr.Is6) && mtu < minMTUv6 {
 		return refuse(fmt.Errorf("an MTU of %d is too small for its IPv6 addresses: they need %d", mtu, minMTUv6))
 	}
 	link, err := a.host.linkByIndex(a.rec.Index)
@@ -191,8 +193,8 @@ func (a *attach) nameTaken() error {
 	return fmt.Errorf("the container has an interface %s already: ask for another name", a.rec.Interface)
 }
 
-func (a *attach) hasV6() bool {
-	return slices.ContainsFunc(a.addresses, func(addr ledger.Address) bool { return addr.Prefix.Addr().Is6() })
+func (a *attach) has(family func(netip.Addr) bool) bool {
+	return slices.ContainsFunc(a.addresses, func(addr ledger.Address) bool { return family(addr.Prefix.Addr()) })
 }
 
 // keptAddresses are the NIC's addresses on the host as a container gets them:
@@ -274,20 +276,24 @@ func (a *attach) setMTU(context.Context) error {
 	return a.target.handle.LinkSetMTU(a.link, a.cfg.MTU)
 }
 
-// setSysctls makes IPv6 do what static addresses mean: engines turn it off in
+// setSysctls has the kernel announce the addresses when the NIC comes up, now
+// and later, and makes IPv6 do what static addresses mean: engines turn it off in
 // namespaces without it; a router must not add addresses and default routes to
 // those that were asked for; detection of duplicates would leave the link-local
 // address, and with it neighbour discovery, unusable for a second.
 func (a *attach) setSysctls(context.Context) error {
-	if !a.hasV6() {
-		return nil
+	set := map[string]string{}
+	if a.has(netip.Addr.Is4) {
+		set["ipv4/conf/%s/arp_notify"] = "1"
 	}
-	return a.target.setSysctls(a.rec.Interface, map[string]string{
-		"ipv6/conf/%s/disable_ipv6":      "0",
-		"ipv6/conf/%s/accept_ra":         "0",
-		"ipv6/conf/%s/accept_dad":        "0",
-		"ipv6/conf/%s/keep_addr_on_down": "1",
-	})
+	if a.has(netip.Addr.Is6) {
+		set["ipv6/conf/%s/disable_ipv6"] = "0"
+		set["ipv6/conf/%s/accept_ra"] = "0"
+		set["ipv6/conf/%s/accept_dad"] = "0"
+		set["ipv6/conf/%s/keep_addr_on_down"] = "1"
+		set["ipv6/conf/%s/ndisc_notify"] = "1"
+	}
+	return a.target.setSysctls(a.rec.Interface, set)
 }
 
 func (a *attach) addAddresses(context.Context) error {
@@ -311,7 +317,7 @@ func (a *attach) bringUp(ctx context.Context) error {
 	if len(a.addresses) == 0 {
 		return nil
 	}
-	deadline := time.Now().Add(carrierWait)
+	start := time.Now()
 	for wait := time.Millisecond; ; wait = min(2*wait, 50*time.Millisecond) {
 		link, err := a.target.linkByIndex(a.link.Attrs().Index)
 		if err != nil {
@@ -321,10 +327,11 @@ func (a *attach) bringUp(ctx context.Context) error {
 			return errors.New("it has gone")
 		}
 		a.link = link
-		a.carrier = link.Attrs().Flags&net.FlagRunning != 0
-		if a.carrier || time.Now().After(deadline) {
+		if carrier := link.Attrs().Flags&net.FlagRunning != 0; carrier || time.Since(start) > carrierWait {
+			a.late = carrier && a.late
 			return nil
 		}
+		a.late = true
 		if err := sleep(ctx, wait); err != nil {
 			return err
 		}

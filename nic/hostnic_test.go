@@ -45,6 +45,7 @@ func full() Config {
 func TestRoundTripLeavesTheHostAsItWas(t *testing.T) {
 	for _, kind := range []string{"veth", "macvlan"} {
 		t.Run(kind, func(t *testing.T) {
+			t.Parallel()
 			l := newLab(t, kind)
 			l.sysctl(l.host, "ipv6/conf/ens5/dad_transmits", "1")
 			l.rich()
@@ -90,6 +91,7 @@ func TestRoundTripLeavesTheHostAsItWas(t *testing.T) {
 }
 
 func TestDownNICComesBackDown(t *testing.T) {
+	t.Parallel()
 	l := newLab(t, "veth")
 	l.ip(l.host, "addr add 192.168.50.5/24 dev ens5")
 	before := l.state(l.host, "ens5")
@@ -99,6 +101,7 @@ func TestDownNICComesBackDown(t *testing.T) {
 }
 
 func TestKeepAddressesTakesThemAlongForGood(t *testing.T) {
+	t.Parallel()
 	l := newLab(t, "veth")
 	l.rich()
 	before := l.state(l.host, "ens5")
@@ -128,6 +131,7 @@ func TestNameTakenInTheContainer(t *testing.T) {
 	}
 	for how, command := range occupy {
 		t.Run(how+", found beforehand", func(t *testing.T) {
+			t.Parallel()
 			l := newLab(t, "veth")
 			l.rich()
 			l.ip(l.container, command)
@@ -139,6 +143,7 @@ func TestNameTakenInTheContainer(t *testing.T) {
 			l.same(before)
 		})
 		t.Run(how+", meanwhile", func(t *testing.T) {
+			t.Parallel()
 			l := newLab(t, "veth")
 			l.rich()
 			before, rec := l.state(l.host, "ens5"), l.snapshot()
@@ -158,6 +163,7 @@ func TestNameTakenInTheContainer(t *testing.T) {
 }
 
 func TestNamesThatCollideOnTheWay(t *testing.T) {
+	t.Parallel()
 	l := newLab(t, "veth")
 	l.rich()
 	l.ip(l.host, "link property add dev ens5 altname net0")
@@ -174,6 +180,7 @@ func TestNamesThatCollideOnTheWay(t *testing.T) {
 }
 
 func TestIndexTakenInTheContainer(t *testing.T) {
+	t.Parallel()
 	l := newLab(t, "veth")
 	l.rich()
 	before, rec := l.state(l.host, "ens5"), l.snapshot()
@@ -210,6 +217,7 @@ func TestKilledAfterEachStep(t *testing.T) {
 	steps := []string{"down", "altnames", "move", "save", "rename", "mtu", "sysctls", "addresses", "up", "routes", "announce"}
 	for _, step := range steps {
 		t.Run(step, func(t *testing.T) {
+			t.Parallel()
 			l := newLab(t, "veth")
 			l.rich()
 			l.ip(l.container, "link property add dev lo altname enp0s5")
@@ -221,6 +229,7 @@ func TestKilledAfterEachStep(t *testing.T) {
 }
 
 func TestErrorUndoesTheAttach(t *testing.T) {
+	t.Parallel()
 	l := newLab(t, "veth")
 	l.rich()
 	before, rec := l.state(l.host, "ens5"), l.snapshot()
@@ -260,6 +269,7 @@ func TestErrorUndoesTheAttach(t *testing.T) {
 }
 
 func TestRequestsThatCannotBe(t *testing.T) {
+	t.Parallel()
 	l := newLab(t, "veth")
 	l.ip(l.host, "link set ens5 up")
 	before, rec := l.state(l.host, "ens5"), l.snapshot()

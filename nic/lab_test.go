@@ -21,13 +21,13 @@ const nicMAC = "52:54:0e:e5:00:f7"
 
 // lab is a host with a NIC ens5 on a wire to p0 of a peer, and a container.
 type lab struct {
-	t                     *testing.T
+	t                     testing.TB
 	host, peer, container string // as ip netns knows them
 	hostNS, containerNS   *Namespace
 }
 
 // newLab makes the namespaces. kind is that of ens5: veth, or macvlan on low0.
-func newLab(t *testing.T, kind string) *lab {
+func newLab(t testing.TB, kind string) *lab {
 	t.Helper()
 	if os.Geteuid() != 0 {
 		t.Skip("makes network namespaces: needs root")
@@ -240,7 +240,7 @@ func (l *lab) ip(ns, args string) string {
 	return run(l.t, "ip", append([]string{"-n", ns}, strings.Fields(args)...)...)
 }
 
-func run(t *testing.T, name string, args ...string) string {
+func run(t testing.TB, name string, args ...string) string {
 	t.Helper()
 	out, err := exec.Command(name, args...).Output()
 	if err != nil {
@@ -330,4 +330,9 @@ func (l *lab) mustGiveBack(rec *ledger.NIC, before string) {
 			l.t.Fatalf("rules are left in the container:\n%s", rules)
 		}
 	}
+}
+
+// try runs a command in a namespace and reports whether it succeeded.
+func (l *lab) try(ns, name string, args ...string) bool {
+	return exec.Command("nsenter", append([]string{"--net=/run/netns/" + ns, name}, args...)...).Run() == nil
 }

@@ -25,13 +25,15 @@ type restore struct {
 func (r *restore) run() {
 	h, rec := r.host.handle, r.rec
 	r.fail("detach its XDP program", r.host.detachXDP(r.link))
+	// The MAC before the name: of a virtual NIC that the container gave another
+	// one, the transient name is all that we know it by if we are killed here.
+	if mac, err := net.ParseMAC(rec.MAC); err == nil && r.link.Attrs().HardwareAddr.String() != rec.MAC {
+		r.fail("set its MAC", r.quietly(func() error { return h.LinkSetHardwareAddr(r.link, mac) }))
+	}
 	r.names()
 	attrs := r.link.Attrs()
 	if attrs.Alias != rec.Alias {
 		r.fail("set its alias", h.LinkSetAlias(r.link, rec.Alias))
-	}
-	if mac, err := net.ParseMAC(rec.MAC); err == nil && attrs.HardwareAddr.String() != rec.MAC {
-		r.fail("set its MAC", r.quietly(func() error { return h.LinkSetHardwareAddr(r.link, mac) }))
 	}
 	if attrs.MTU != rec.MTU {
 		r.fail("set its MTU", h.LinkSetMTU(r.link, rec.MTU))

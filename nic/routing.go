@@ -16,6 +16,8 @@ import (
 const (
 	// metricLast is the metric of a default route that any other one beats.
 	metricLast = 4096
+	// maxNICs bounds how far behind metricLast a default route may come.
+	maxNICs = 64
 	// tableBase plus the NIC's index in the container is its own routing
 	// table; rulePriority is that of the rules that lead there, before main's
 	// (32766).
@@ -107,7 +109,7 @@ func (a *attach) addRoutes(context.Context) error {
 		if err := a.addTable(gw); err != nil {
 			return err
 		}
-		if err := a.addRoute(a.defaultVia(gw)); err != nil {
+		if err := a.addDefault(gw); err != nil {
 			return fmt.Errorf("default route by %s: %w", gw, err)
 		}
 	}
@@ -117,6 +119,17 @@ func (a *attach) addRoutes(context.Context) error {
 		}
 	}
 	return nil
+}
+
+// addDefault adds the default route to the main table. Of several NICs with a
+// gateway each but the first comes a little further behind.
+func (a *attach) addDefault(gw netip.Addr) error {
+	for r := a.defaultVia(gw); ; r.Metric++ {
+		err := a.addRoute(r)
+		if !errors.Is(err, unix.EEXIST) || a.cfg.DefaultRoute || r.Metric == metricLast+maxNICs {
+			return err
+		}
+	}
 }
 
 func (a *attach) addRoute(r ledger.Route) error {
