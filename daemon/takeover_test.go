@@ -2,7 +2,12 @@ package daemon
 
 import (
 	"errors"
+	"fmt"
 	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 
@@ -151,4 +156,40 @@ func TestConnectionThatIsCutIsMadeAnew(t *testing.T) {
 	if err := checkContent(b, r.View.ID, "stat"); err != nil {
 		t.Error(err)
 	}
+}
+
+// A reader that is killed while it waits has to be gone soon, whatever happens to
+// the worker meanwhile.
+func TestKilledReadersAreGone(t *testing.T) {
+	l := newLab(t)
+	slow := l.add("c1", 10*time.Millisecond, l.self())
+	l.start()
+	path := fmt.Sprintf("/proc/%d/fd/%s", os.Getpid(), filepath.Base(l.file(slow.Key, "stat")))
+	stop := make(chan struct{})
+	var killer sync.WaitGroup
+	killer.Go(func() {
+		for {
+			select {
+			case <-stop:
+				return
+			case <-time.After(rand.N(60 * time.Millisecond)):
+				l.signalWorker(unix.SIGKILL)
+			}
+		}
+	})
+	for range 60 {
+		cmd := exec.Command("cat", path)
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(rand.N(20 * time.Millisecond))
+		_ = cmd.Process.Kill()
+		start := time.Now()
+		_ = cmd.Wait()
+		if took := time.Since(start); took > patience {
+			t.Errorf("a killed reader took %v to die", took)
+		}
+	}
+	close(stop)
+	killer.Wait()
 }

@@ -43,7 +43,7 @@ func (s *Server) handle(req request, buf []byte, w work) reply {
 	case opGetattr:
 		return s.getattr(req, buf)
 	case opOpen:
-		return s.open(req, buf)
+		return s.open(req, buf, w)
 	case opRead:
 		return s.read(req, w)
 	case opRelease:
@@ -51,7 +51,7 @@ func (s *Server) handle(req request, buf []byte, w work) reply {
 	case opOpendir:
 		return openReply(buf, 0, 0)
 	case opReaddir:
-		return s.readdir(req, buf)
+		return s.readdir(req, buf, w)
 	case opReleasedir, opDestroy:
 		return reply{}
 	case opStatfs:
@@ -110,12 +110,12 @@ func (s *Server) getattr(req request, buf []byte) reply {
 	return attrReply(buf, attributes{node: req.node, dir: file < 0}, time.Now())
 }
 
-func (s *Server) open(req request, buf []byte) reply {
+func (s *Server) open(req request, buf []byte, w work) reply {
 	id, file, ok := splitNode(req.node)
 	if !ok || file < 0 {
 		return failure(unix.EISDIR)
 	}
-	if _, err := s.tree.byID(id); err != nil {
+	if _, err := s.tree.byID(id, w.alive); err != nil {
 		return errno(err)
 	}
 	return openReply(buf, s.tree.kept.handle(), fopenDirectIO|fopenNoFlush)
@@ -130,7 +130,7 @@ func (s *Server) read(req request, w work) reply {
 	if !ok || file < 0 {
 		return failure(unix.EISDIR)
 	}
-	c, err := s.tree.byID(id)
+	c, err := s.tree.byID(id, w.alive)
 	if err != nil {
 		return errno(err)
 	}
@@ -159,12 +159,12 @@ func (s *Server) release(req request) reply {
 	return reply{}
 }
 
-func (s *Server) readdir(req request, buf []byte) reply {
+func (s *Server) readdir(req request, buf []byte, w work) reply {
 	args, ok := req.readArgs()
 	if !ok {
 		return failure(unix.EIO)
 	}
-	entries, err := s.tree.list(req.node, args.offset)
+	entries, err := s.tree.list(req.node, args.offset, w.alive)
 	if err != nil {
 		return errno(err)
 	}

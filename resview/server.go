@@ -101,6 +101,7 @@ func (s *Server) Serve() error {
 			s.late[at] = true
 		}
 	}
+	s.tree.readLedger() // soon needed: the kernel knows nodes that we do not
 	undead := s.config.Slots.undead() &^ (1 << own)
 	go s.replayAll(left, undead)
 	go s.scavenge(undead != 0)

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io/fs"
 	"reflect"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -22,10 +23,13 @@ const (
 	// idleAge is how long a container is kept in memory after the last read
 	// once its record is gone.
 	idleAge = time.Minute
-	// unknownAge is how long an id that the ledger does not have is believed
-	// to be unknown: readers of a dead container must not make the worker
-	// read the whole ledger each time.
-	unknownAge = 100 * time.Millisecond
+	// scanAge is how long a reading of the whole ledger is believed: readers
+	// of a dead container, whose id no record has, must not make the worker
+	// read it each time.
+	scanAge = 100 * time.Millisecond
+	// scanWait is how long a request waits for such a reading. It is some
+	// 40 us per record.
+	scanWait = 5 * time.Second
 )
 
 func dirNode(id uint64) uint64            { return id << nodeShift }
@@ -50,7 +54,9 @@ type tree struct {
 	containers map[uint64]*container
 
 	scanMu  sync.Mutex
-	unknown map[uint64]time.Time
+	scan    chan struct{} // closed when the reading in progress ends
+	scanned time.Time
+	listing []entry // of the root, as the last reading found it
 }
 
 func newTree(store *ledger.Store, open OpenFunc, share int, kept *kept) *tree {
@@ -61,7 +67,6 @@ func newTree(store *ledger.Store, open OpenFunc, share int, kept *kept) *tree {
 		kept:       kept,
 		start:      time.Now(),
 		containers: map[uint64]*container{},
-		unknown:    map[uint64]time.Time{},
 	}
 }
 
@@ -119,45 +124,57 @@ func sameReadings(a, b ledger.View) bool {
 
 // byID returns the container of a node. A worker that took a mount over meets
 // nodes that it never looked up: then the whole ledger is read.
-func (t *tree) byID(id uint64) (*container, error) {
-	t.mu.RLock()
-	c := t.containers[id]
-	t.mu.RUnlock()
+func (t *tree) byID(id uint64, alive func()) (*container, error) {
+	c := t.known(id)
 	if c == nil {
-		var err error
-		if c, err = t.scan(id); err != nil {
-			return nil, err
+		if scan := t.readLedger(); scan != nil && !waitFor(scan, scanWait, alive) {
+			return nil, errLate
+		}
+		if c = t.known(id); c == nil {
+			return nil, unix.ESTALE
 		}
 	}
 	c.used.Store(int64(time.Since(t.start)))
 	return c, nil
 }
 
-func (t *tree) scan(id uint64) (*container, error) {
+func (t *tree) known(id uint64) *container {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	return t.containers[id]
+}
+
+// readLedger reads all records, once for all who ask at the same time. It
+// returns a channel that is closed when that is done, or nil where it was done
+// just now.
+func (t *tree) readLedger() <-chan struct{} {
 	t.scanMu.Lock()
 	defer t.scanMu.Unlock()
-	t.mu.RLock()
-	c := t.containers[id]
-	t.mu.RUnlock()
-	if c != nil {
-		return c, nil // another reader's scan found it
+	if t.scan != nil {
+		return t.scan
 	}
-	if at, ok := t.unknown[id]; ok && time.Since(at) < unknownAge {
-		return nil, unix.ESTALE
+	if time.Since(t.scanned) < scanAge {
+		return nil
 	}
-	// Unreadable records beside it are no reason to fail this one.
-	records, _ := t.store.List()
-	for _, r := range records {
-		if r.View != nil && r.View.ID == id {
-			delete(t.unknown, id)
-			return t.add(*r.View), nil
+	done := make(chan struct{})
+	t.scan = done
+	go func() {
+		defer close(done)
+		// Unreadable records are no reason to leave the others.
+		records, _ := t.store.List()
+		var listing []entry
+		for _, r := range records {
+			if r.View != nil && r.View.ID != 0 {
+				t.add(*r.View)
+				listing = append(listing, entry{node: dirNode(r.View.ID), next: r.View.ID + 2, name: r.Key, dir: true})
+			}
 		}
-	}
-	if len(t.unknown) > 1024 {
-		clear(t.unknown)
-	}
-	t.unknown[id] = time.Now()
-	return nil, unix.ESTALE
+		sortEntries(listing)
+		t.scanMu.Lock()
+		defer t.scanMu.Unlock()
+		t.scan, t.scanned, t.listing = nil, time.Now(), listing
+	}()
+	return done
 }
 
 // entry is a name in a directory of the tree.
@@ -170,33 +187,25 @@ type entry struct {
 // list returns the entries of a directory from the given offset on. Offsets
 // derive from ids and not from positions, so that a listing which a successor
 // goes on with leaves nothing out.
-func (t *tree) list(node, offset uint64) ([]entry, error) {
-	var all []entry
-	add := func(e entry) {
-		if e.next > offset {
-			all = append(all, e)
-		}
+func (t *tree) list(node, offset uint64, alive func()) ([]entry, error) {
+	all := []entry{
+		{node: node, next: 1, name: ".", dir: true},
+		{node: rootNode, next: 2, name: "..", dir: true},
 	}
-	add(entry{node: node, next: 1, name: ".", dir: true})
-	add(entry{node: rootNode, next: 2, name: "..", dir: true})
-	if node != rootNode {
+	if node == rootNode {
+		if scan := t.readLedger(); scan != nil && !waitFor(scan, scanWait, alive) {
+			return nil, errLate
+		}
+		t.scanMu.Lock()
+		all = append(all, t.listing...)
+		t.scanMu.Unlock()
+	} else {
 		id, _, _ := splitNode(node)
 		for i, f := range Files() {
-			add(entry{node: fileNode(id, i), next: uint64(i) + 3, name: f.Name})
-		}
-		return all, nil
-	}
-	records, err := t.store.List()
-	if err != nil && records == nil {
-		return nil, err
-	}
-	for _, r := range records {
-		if r.View != nil && r.View.ID != 0 {
-			add(entry{node: dirNode(r.View.ID), next: r.View.ID + 2, name: r.Key, dir: true})
+			all = append(all, entry{node: fileNode(id, i), next: uint64(i) + 3, name: f.Name})
 		}
 	}
-	sortEntries(all)
-	return all, nil
+	return slices.DeleteFunc(all, func(e entry) bool { return e.next <= offset }), nil
 }
 
 // sweep forgets containers whose record is gone and that nobody reads any more.
