@@ -71,10 +71,17 @@ bench_cpu_ns() {
 	cat "$1/cpuacct.usage" 2>/dev/null || awk '$1 == "usage_usec" { print $2 * 1000 }' "$1/cpu.stat"
 }
 
-# bench_candord_pids: supervisor and worker of this lab.
-bench_candord_pids() {
-	local pid
+# bench_candord_cgroup moves the lab's supervisor and worker into a cgroup of
+# their own and prints its directory.
+bench_candord_cgroup() {
+	local pid pids=()
 	for pid in $(lab_processes); do
-		[[ $(readlink "/proc/$pid/exe") == */candord ]] && printf '%s\n' "$pid"
+		# With a blank: "(deleted)" follows where a build replaced the program.
+		[[ "$(readlink "/proc/$pid/exe") " == */candord\ * ]] && pids+=("$pid")
 	done
+	((${#pids[@]})) || {
+		bench_say "candord does not run"
+		return 1
+	}
+	bench_cgroup candord "${pids[@]}"
 }

@@ -15,8 +15,8 @@ bench_start() {
 	# its own for each, so that nothing is counted twice.
 	BENCH_ACCOUNTS=(-cgroup "$(bench_cgroup tree "$LAB_CONTAINERD_PID")")
 	mkdir -p "$(bench_cpu_root)/$LAB_NS" && BENCH_ACCOUNTS+=(-cgroup "$(bench_cpu_root)/$LAB_NS")
-	# shellcheck disable=SC2046  # one word per pid
-	BENCH_ACCOUNTS+=(-cgroup "$(bench_cgroup candord $(bench_candord_pids))")
+	BENCH_CANDORD_GROUP=$(bench_candord_cgroup) || return
+	BENCH_ACCOUNTS+=(-cgroup "$BENCH_CANDORD_GROUP")
 
 	bench_start_pairs 2-start-1-all "with NIC, view and limit" "$BENCH_PAIRS" "${ask[@]}" &&
 		bench_start_pairs 2-start-2-view "with the view only" $((BENCH_PAIRS / 2)) --annotation candor.dev/resource-view=on &&

@@ -10,8 +10,7 @@ bench_view() {
 	bench_lxcfs_up && install -m 0755 "$BENCH_BIN/reader" "$LAB_DIR/rootfs/bin/reader" || return
 	lab_run candor bench-view -d --memory-limit 268435456 --cpu-quota 100000 --cpu-period 100000 \
 		--mount "type=bind,src=$BENCH_LXCFS,dst=/lxcfs,options=rbind:ro" -- /bin/sleep 3600 || return
-	# shellcheck disable=SC2046  # one word per pid
-	BENCH_CANDORD_GROUP=$(bench_cgroup candord $(bench_candord_pids))
+	BENCH_CANDORD_GROUP=$(bench_candord_cgroup) || return
 	bench_view_idle && bench_view_reads 4-view-1-loop "in a loop" "<= 0.25" -rounds "$BENCH_READS" &&
 		bench_view_reads 4-view-2-paced "one each 120 ms, nothing reused" "<= 0.25" -rounds 40 -pause 120ms
 	local status=$?
