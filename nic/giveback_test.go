@@ -206,7 +206,7 @@ func TestKilledWhileGivingBack(t *testing.T) {
 			}
 		}}
 		killed := func() (killed bool) {
-			defer func() { killed = recover() == errKilled }()
+			defer func() { killed = survived(recover()) }()
 			r.run()
 			return false
 		}()

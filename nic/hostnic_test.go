@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"candor.dev/candor/ledger"
 )
 
@@ -162,6 +164,26 @@ func TestNameTakenInTheContainer(t *testing.T) {
 	}
 }
 
+// The engine works on the namespace at the same time: what was free when we looked
+// may be taken when the kernel looks.
+func TestAltNameTakenMeanwhile(t *testing.T) {
+	t.Parallel()
+	l := newLab(t, "veth")
+	l.rich()
+	before, rec := l.state(l.host, "ens5"), l.snapshot()
+	a := &attach{host: l.hostNS, target: l.containerNS, rec: rec, cfg: full(), save: func() error { return nil }}
+	a.passed = func(step string) {
+		if step == "altnames" {
+			l.ip(l.container, "link property add dev lo altname enp0s5")
+		}
+	}
+	err := a.run(context.Background())
+	if !errors.Is(err, unix.EEXIST) || !strings.Contains(err.Error(), "move nic "+nicMAC+" (ens5) into the container") || rec.InnerIndex != 0 {
+		t.Errorf("error %v", err)
+	}
+	l.same(before)
+}
+
 func TestNamesThatCollideOnTheWay(t *testing.T) {
 	t.Parallel()
 	l := newLab(t, "veth")
@@ -195,6 +217,17 @@ func TestIndexTakenInTheContainer(t *testing.T) {
 // errKilled stands for a SIGKILL: nothing is undone by the one who got it.
 var errKilled = errors.New("killed")
 
+// survived reports whether what was recovered is errKilled; another panic goes on.
+func survived(recovered any) bool {
+	if err, ok := recovered.(error); ok && errors.Is(err, errKilled) {
+		return true
+	}
+	if recovered != nil {
+		panic(recovered)
+	}
+	return false
+}
+
 func killedAfter(l *lab, rec *ledger.NIC, last string) {
 	a := &attach{host: l.hostNS, target: l.containerNS, rec: rec, cfg: full()}
 	onDisk := *rec
@@ -205,9 +238,7 @@ func killedAfter(l *lab, rec *ledger.NIC, last string) {
 		}
 	}
 	defer func() {
-		if r := recover(); r != errKilled {
-			panic(r)
-		}
+		survived(recover())
 		*rec = onDisk
 	}()
 	_ = a.run(context.Background())

@@ -19,7 +19,8 @@ const returnWait = 2 * time.Second
 // isIt reports whether a link that stands where the record says is the NIC: an
 // index may be another device's by now. Hardware is known by its place and
 // permanent address, a virtual device by its MAC, or by the transient name where
-// the container changed the MAC.
+// the container changed the MAC. A container with CAP_NET_ADMIN can put another
+// one in a virtual device's place; it cannot forge a card's.
 func isIt(rec *ledger.NIC, link netlink.Link) bool {
 	if kindOf(link) != rec.Type {
 		return false
