@@ -16,6 +16,9 @@ lab_processes() {
 	done
 }
 
+# lab_command PID prints its command line, nothing if it has ended meanwhile.
+lab_command() { { tr '\0' ' ' <"/proc/$1/cmdline"; } 2>/dev/null; }
+
 # lab_stragglers_down kills what is left: shims of a killed containerd, inits.
 lab_stragglers_down() {
 	local pids
@@ -78,8 +81,9 @@ lab_machine_network() {
 # lab_snapshot prints the node as it is between tests: its links and their
 # settings, addresses, routes, rules, qdiscs, nft tables, namespaces, mounts,
 # records, cgroups and processes. candord and its mounts belong to the node, not
-# to a container, and are left out.
-lab_snapshot() { lab_snapshot_unsorted | sort; }
+# to a container, and are left out; so are the kinds in LAB_SNAPSHOT_WITHOUT
+# ("cgroup|process").
+lab_snapshot() { lab_snapshot_unsorted | grep -vE "^(${LAB_SNAPSHOT_WITHOUT:-none}) " | sort; }
 
 lab_snapshot_unsorted() {
 	lab_node ip -j -d link show | jq -r '.[] | "link \(.ifname) \(.address) mtu \(.mtu) txqlen \(.txqlen) gso \(.gso_max_size) \(.altnames // [] | sort | join(",")) \(.ifalias // "") \(if (.flags | index("UP")) then "up" else "down" end)"'
@@ -98,7 +102,7 @@ lab_snapshot_unsorted() {
 		*/candord* | */containerd) ;;
 		*/bash | */iperf3) ;; # the tests' own
 		'') ;;
-		*) printf 'process %s\n' "$(tr '\0' ' ' <"/proc/$pid/cmdline")" ;;
+		*) printf 'process %s\n' "$(lab_command "$pid")" ;;
 		esac
 	done
 }
@@ -132,7 +136,7 @@ lab_check_gone() {
 lab_nothing_left() { [[ -z $(lab_left_behind) ]]; }
 
 lab_left_behind() {
-	lab_processes | while read -r pid; do printf 'process %s %s\n' "$pid" "$(tr '\0' ' ' <"/proc/$pid/cmdline")"; done
+	lab_processes | while read -r pid; do printf 'process %s %s\n' "$pid" "$(lab_command "$pid")"; done
 	lab_mounts | sed 's/^/mount /'
 	ip netns list | grep -F "$LAB_ID" | sed 's/^/netns /'
 	lab_cgroups | sed 's/^/cgroup /'
