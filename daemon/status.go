@@ -51,6 +51,9 @@ var ErrNoView = errors.New("candord serves no resource view")
 
 const (
 	defaultPingTimeout = 2 * time.Second
+	// pingTry is how long one connection is waited for: the worker that took
+	// it may hang, and its successor takes the next.
+	pingTry = 500 * time.Millisecond
 	// maxStatus bounds the answer that a client takes.
 	maxStatus = 64 << 10
 )
@@ -68,7 +71,11 @@ func Ping(ctx context.Context, stateDir string) (Status, error) {
 		deadline = limit
 	}
 	for {
-		st, err := pingOnce(stateDir, deadline)
+		try := time.Now().Add(pingTry)
+		if try.After(deadline) {
+			try = deadline
+		}
+		st, err := pingOnce(stateDir, try)
 		if err == nil && st.ViewError != "" {
 			return st, fmt.Errorf("%w: %s", ErrNoView, st.ViewError)
 		}

@@ -104,7 +104,9 @@ func (s *Server) Serve() error {
 	s.tree.readLedger() // soon needed: the kernel knows nodes that we do not
 	undead := s.config.Slots.undead() &^ (1 << own)
 	go s.replayAll(left, undead)
-	go s.scavenge(undead != 0)
+	if undead != 0 {
+		go s.scavenge()
+	}
 	sweep := time.NewTicker(sweepInterval)
 	defer sweep.Stop()
 	for {
@@ -283,14 +285,11 @@ func (s *Server) replay(i int, scratch []byte) {
 
 // scavenge answers what workers that are killed but not dead yet leave behind.
 // A worker in a frozen cgroup holds its requests for as long as it is frozen.
-func (s *Server) scavenge(undead bool) {
+func (s *Server) scavenge() {
 	runtime.LockOSThread()
 	scratch := residentBuffer()
 	own := Group(s.config.Generation)
-	wait := BeatInterval
-	if undead {
-		wait = undeadWait
-	}
+	first, wait := true, undeadWait
 	var before Progress
 	for {
 		time.Sleep(wait)
@@ -301,12 +300,12 @@ func (s *Server) scavenge(undead bool) {
 				continue
 			}
 			for i := g * slotsPerGroup; i < (g+1)*slotsPerGroup; i++ {
-				if now[i].unique != 0 && (now[i] == before[i] || undead) {
+				if now[i].unique != 0 && (now[i] == before[i] || first) {
 					s.replay(i, scratch)
 				}
 			}
 		}
-		undead, before = false, now
+		first, before = false, now
 	}
 }
 
