@@ -9,7 +9,7 @@ import (
 // of it is the kernel waiting for its processors (RCU) while the NIC moves.
 func BenchmarkRoundTrip(b *testing.B) {
 	l := newLab(b, "veth")
-	l.ip(l.host, "link set ens5 up")
+	l.up()
 	l.ip(l.host, "addr add 192.168.50.5/24 dev ens5")
 	var parts [3]float64
 	for b.Loop() {

@@ -152,7 +152,7 @@ func TestSnapshotRefusesWhatTheHostNeeds(t *testing.T) {
 		t.Run(want, func(t *testing.T) {
 			t.Parallel()
 			l := newLab(t, "veth")
-			l.ip(l.host, "link set ens5 up")
+			l.up()
 			for _, c := range commands {
 				l.ip(l.host, c)
 			}

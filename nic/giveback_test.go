@@ -224,7 +224,7 @@ func TestXDPProgramOfTheContainerIsTakenOff(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			l := newLab(t, "veth")
-			l.ip(l.host, "link set ens5 up")
+			l.up()
 			before, rec := l.state(l.host, "ens5"), l.snapshot()
 			l.mustAttach(rec, full())
 			prog := passAll(t)

@@ -115,7 +115,7 @@ func TestKeepAddressesTakesThemAlongForGood(t *testing.T) {
 			t.Errorf("%s was not kept:\n%s", want, got)
 		}
 	}
-	for _, not := range []string{"ens5", "dynamic", "fe80::5/", "tentative"} {
+	for _, not := range []string{"ens5", "dynamic", "fe80::5/", "nodad tentative"} {
 		if strings.Contains(got, not) {
 			t.Errorf("%q in the container:\n%s", not, got)
 		}
@@ -302,7 +302,7 @@ func TestErrorUndoesTheAttach(t *testing.T) {
 func TestRequestsThatCannotBe(t *testing.T) {
 	t.Parallel()
 	l := newLab(t, "veth")
-	l.ip(l.host, "link set ens5 up")
+	l.up()
 	before, rec := l.state(l.host, "ens5"), l.snapshot()
 	for name, c := range map[string]struct {
 		change func(*ledger.NIC, *Config)
@@ -313,6 +313,7 @@ func TestRequestsThatCannotBe(t *testing.T) {
 		"no v6 address":     {func(_ *ledger.NIC, c *Config) { c.Addresses = prefixes("192.168.50.9/24") }, "the nic has no IPv6 address"},
 		"no v4 address":     {func(_ *ledger.NIC, c *Config) { c.Addresses = prefixes("fd50::9/64") }, "the nic has no IPv4 address"},
 		"two gateways":      {func(_ *ledger.NIC, c *Config) { c.Gateways = addrs("192.168.50.1", "192.168.50.2") }, "both IPv4"},
+		"no gateway at all": {func(_ *ledger.NIC, c *Config) { c.Gateways, c.DefaultRoute = nil, true }, "neither request nor pool has a gateway"},
 		"default as route":  {func(_ *ledger.NIC, c *Config) { c.Routes = []Route{{Destination: prefixes("0.0.0.0/0")[0]}} }, "asked for by gateway"},
 		"mixed families":    {func(_ *ledger.NIC, c *Config) { c.Routes[0].Gateway = addrs("fd50::1")[0] }, "other family"},
 		"MTU below IPv6's":  {func(_ *ledger.NIC, c *Config) { c.MTU = 1000 }, "needs 1280|they need 1280"},

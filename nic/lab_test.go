@@ -106,6 +106,16 @@ func (l *lab) rich() {
 	l.ip(h, "-6 route add default via fe80::99 dev ens5 table 4711 metric 5")
 }
 
+// up brings ens5 up on the host and waits until the kernel has done its part.
+func (l *lab) up() {
+	l.t.Helper()
+	l.ip(l.host, "link set ens5 up")
+	l.eventually("the NIC is up", func() bool {
+		now := l.ip(l.host, "addr show ens5")
+		return strings.Contains(now, "state UP") && strings.Contains(now, "fe80") && !strings.Contains(now, "tentative")
+	})
+}
+
 func (l *lab) sysctl(ns, path, value string) {
 	l.t.Helper()
 	n, err := Open("/run/netns/" + ns)

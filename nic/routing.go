@@ -44,6 +44,9 @@ func checkRoutes(cfg Config, addresses []ledger.Address) error {
 	has := func(a netip.Addr) bool {
 		return slices.ContainsFunc(addresses, func(x ledger.Address) bool { return x.Prefix.Addr().Is4() == a.Is4() })
 	}
+	if cfg.DefaultRoute && len(cfg.Gateways) == 0 {
+		return errors.New("default-route is asked for, and neither request nor pool has a gateway")
+	}
 	for _, gw := range cfg.Gateways {
 		family := familyOf(gw)
 		switch {

@@ -98,7 +98,7 @@ func TestDefaultRouteIsAnErrorWhereOneExists(t *testing.T) {
 		t.Run(family, func(t *testing.T) {
 			t.Parallel()
 			l := newLab(t, "veth")
-			l.ip(l.host, "link set ens5 up")
+			l.up()
 			l.ip(l.container, "link add eth0 type veth peer name engine")
 			l.ip(l.container, "link set eth0 up")
 			for _, c := range commands {
