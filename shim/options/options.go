@@ -37,7 +37,7 @@ type Options struct {
 }
 
 // table is what may stand in the runtime's options table of containerd's
-// config. The keys are those of runc's options and one of candor's.
+// config. The keys are those of runc's options, in any case, and one of candor's.
 type table struct {
 	// ConfigPath is candor's own. containerd takes the key for itself when it
 	// stands in the table, and sends nothing else of the table then.
@@ -46,8 +46,8 @@ type table struct {
 	NoPivotRoot   bool
 	NoNewKeyring  bool
 	ShimCgroup    string
-	IoUid         uint32 //nolint:revive // the name is the key's
-	IoGid         uint32 //nolint:revive // the name is the key's
+	IoUID         uint32
+	IoGID         uint32
 	BinaryName    string
 	Root          string
 	SystemdCgroup *bool
@@ -57,9 +57,9 @@ type table struct {
 	// Those of older containerd and of the generic message: read and left
 	// aside, since a config that was copied from runc's has them.
 	CriuPath       string
-	TypeUrl        string //nolint:revive // the name is the key's
-	TaskApiAddress string //nolint:revive // the name is the key's
-	TaskApiVersion uint32 //nolint:revive // the name is the key's
+	TypeURL        string
+	TaskAPIAddress string
+	TaskAPIVersion uint32
 }
 
 // Read reads the options message of a request. No message, or an empty one, is

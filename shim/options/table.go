@@ -31,7 +31,7 @@ func (t table) options() Options {
 		ConfigPath: t.ConfigPath,
 		Runc: &options.Options{
 			NoPivotRoot: t.NoPivotRoot, NoNewKeyring: t.NoNewKeyring, ShimCgroup: t.ShimCgroup,
-			IoUid: t.IoUid, IoGid: t.IoGid, BinaryName: t.BinaryName, Root: t.Root,
+			IoUid: t.IoUID, IoGid: t.IoGID, BinaryName: t.BinaryName, Root: t.Root,
 			CriuImagePath: t.CriuImagePath, CriuWorkPath: t.CriuWorkPath,
 		},
 	}
