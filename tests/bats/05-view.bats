@@ -1,0 +1,342 @@
+#!/usr/bin/env bats
+# Single quotes are for shells and jq inside; a @test is no subshell to bats:
+# shellcheck disable=SC2016,SC2030,SC2031
+# The resource view: its numbers against the cgroup's own files, limits that
+# change while the container runs, and a view that cannot be had.
+
+load helpers
+
+# group CONTROLLER PID: the directory of a process's cgroup, v1 or v2.
+group() {
+	local line
+	while IFS=: read -r _ controllers path; do
+		line=",$controllers,"
+		if [[ $line == *",$1,"* ]]; then
+			printf '%s%s\n' "$(awk -v c="$1" '{ n = split($NF, o, ","); for (i = 1; i <= n; i++) if (o[i] == c) { print $5; exit } }' /proc/self/mountinfo)" "$path"
+			return
+		fi
+	done <"/proc/$2/cgroup"
+	awk -F: '$1 == 0 { print "/sys/fs/cgroup" $3 }' "/proc/$2/cgroup"
+}
+
+is_v1() { [[ -d /sys/fs/cgroup/memory && -d /sys/fs/cgroup/cpu ]]; }
+
+# set_memory BYTES, set_cpus N: what an engine's update writes.
+set_memory() {
+	local dir
+	dir=$(group memory "$(lab_pid c1)")
+	if is_v1; then echo "$1" >"$dir/memory.limit_in_bytes"; else echo "$1" >"$dir/memory.max"; fi
+}
+set_cpus() {
+	local dir
+	dir=$(group cpu "$(lab_pid c1)")
+	if is_v1; then
+		echo 100000 >"$dir/cpu.cfs_period_us"
+		echo "$(($1 * 100000))" >"$dir/cpu.cfs_quota_us"
+	else echo "$(($1 * 100000)) 100000" >"$dir/cpu.max"; fi
+}
+
+# field FILE KEY: a number of the container's /proc/FILE.
+field() { cat_in c1 "/proc/$1" | awk -v key="$2" '$1 == key { print $2; exit }'; }
+
+total_is() { [[ $(field meminfo MemTotal:) == "$1" ]]; }
+
+##### Numbers
+
+@test "meminfo agrees with the cgroup's own files" {
+	lab_run candor c1 --detach --null-io --memory-limit 268435456 -- \
+		/bin/sh -c 'dd if=/dev/zero of=/tmp/fill bs=1M count=40 2>/dev/null; x=$(head -c 20000000 /dev/zero | tr "\0" x); sleep 600'
+	lab_wait 10 uses_memory 50000
+	sleep 0.3
+	local dir limit usage free inactive available meminfo
+	dir=$(group memory "$(lab_pid c1)")
+	meminfo=$(cat_in c1 /proc/meminfo)
+	if is_v1; then
+		limit=$(<"$dir/memory.limit_in_bytes") usage=$(<"$dir/memory.usage_in_bytes")
+		inactive=$(awk '$1 == "total_inactive_file" { print $2 }' "$dir/memory.stat")
+	else
+		limit=$(<"$dir/memory.max") usage=$(<"$dir/memory.current")
+		inactive=$(awk '$1 == "inactive_file" { print $2 }' "$dir/memory.stat")
+	fi
+	equal "MemTotal" "$((limit / 1024))" "$(awk '$1 == "MemTotal:" { print $2 }' <<<"$meminfo")"
+	free=$(awk '$1 == "MemFree:" { print $2 }' <<<"$meminfo")
+	between "MemFree" "$(((limit - usage) / 1024 - 3000))" "$(((limit - usage) / 1024 + 3000))" "$free"
+	available=$(awk '$1 == "MemAvailable:" { print $2 }' <<<"$meminfo")
+	# At least what is free and the cold half of the page cache, never the limit.
+	between "MemAvailable" "$(((limit - usage + inactive) / 1024 - 6000))" "$((limit / 1024))" "$available"
+	((available >= free)) || fail "MemAvailable $available is below MemFree $free"
+	between "Cached" 30000 60000 "$(awk '$1 == "Cached:" { print $2 }' <<<"$meminfo")"
+}
+
+uses_memory() { (($(field meminfo MemTotal:) - $(field meminfo MemFree:) > $1)); }
+
+@test "without a limit of its own a container sees the machine's memory" {
+	start c1
+	equal "MemTotal" "$(awk '$1 == "MemTotal:" { print $2 }' /proc/meminfo)" "$(field meminfo MemTotal:)"
+}
+
+@test "a memory limit that changes is seen within a second" {
+	start c1 --memory-limit 268435456
+	lab_wait 2 total_is 262144
+	set_memory 134217728
+	lab_wait 1 total_is 131072 || fail "MemTotal is $(field meminfo MemTotal:)"
+	set_memory 536870912
+	lab_wait 1 total_is 524288 || fail "MemTotal is $(field meminfo MemTotal:)"
+}
+
+@test "a cpu quota that changes is seen in cpuinfo, stat and online" {
+	(($(nproc) >= 2)) || skip "needs two CPUs"
+	start c1 --cpu-quota 100000 --cpu-period 100000
+	equal "online" 0 "$(cat_in c1 /sys/devices/system/cpu/online)"
+	set_cpus 2
+	lab_wait 1 online_is 0-1 || fail "online: $(cat_in c1 /sys/devices/system/cpu/online)"
+	equal "cpuinfo" 2 "$(cat_in c1 /proc/cpuinfo | grep -c '^processor')"
+	equal "stat" 2 "$(cat_in c1 /proc/stat | grep -c '^cpu[0-9]')"
+	set_cpus 1
+	lab_wait 1 online_is 0
+}
+
+online_is() { [[ $(cat_in c1 /sys/devices/system/cpu/online) == "$1" ]]; }
+
+@test "a cpuset shows as many CPUs as it has" {
+	(($(nproc) >= 2)) || skip "needs two CPUs"
+	start c1 --cpuset-cpus 1
+	equal "cpuinfo" 1 "$(cat_in c1 /proc/cpuinfo | grep -c '^processor')"
+	equal "stat" 1 "$(cat_in c1 /proc/stat | grep -c '^cpu[0-9]')"
+	equal "getconf-like count" 1 "$(cat_in c1 /sys/devices/system/cpu/online | tr ',' '\n' | awk -F- '{ n += NF > 1 ? $2 - $1 + 1 : 1 } END { print n }')"
+}
+
+@test "cpu time in stat is the container's own" {
+	lab_run candor c1 --detach --null-io --cpu-quota 100000 --cpu-period 100000 -- /bin/sh -c 'i=0; while [ $i -lt 300000 ]; do i=$((i+1)); done; sleep 600'
+	sleep 2
+	local user dir
+	user=$(field stat cpu)
+	dir=$(group cpuacct "$(lab_pid c1)")
+	[[ -e $dir/cpuacct.usage ]] || skip "only with cgroup v1's cpuacct"
+	between "user ticks" 1 "$(($(<"$dir/cpuacct.usage") / 10000000 + 5))" "$user"
+}
+
+@test "swaps, loadavg and diskstats have the kernel's form" {
+	start c1 --memory-limit 268435456
+	has "swaps" "$(cat_in c1 /proc/swaps | head -1)" Filename Type Size Used Priority
+	[[ $(cat_in c1 /proc/loadavg) =~ ^[0-9]+\.[0-9]{2}\ [0-9]+\.[0-9]{2}\ [0-9]+\.[0-9]{2}\ [0-9]+/[0-9]+\ [0-9]+$ ]] ||
+		fail "$(cat_in c1 /proc/loadavg)"
+	local words
+	words=$(cat_in c1 /proc/diskstats | awk '{ print NF }' | sort -u)
+	[[ -z $words || $words -ge 14 ]] || fail "diskstats has lines of $words words"
+}
+
+@test "the whole files parse as the kernel's do: same keys, same order" {
+	start c1 --memory-limit 268435456
+	local host mine key
+	host=$(cut -d: -f1 /proc/meminfo)
+	mine=$(cat_in c1 /proc/meminfo | cut -d: -f1)
+	# Every key of the container's is one of the kernel's, in its order.
+	equal "keys of meminfo" "$mine" "$(grep -xFf <(echo "$mine") <<<"$host")"
+	for key in ctxt btime processes procs_running procs_blocked softirq intr; do
+		has "stat" "$(cat_in c1 /proc/stat)" $'\n'"$key "
+	done
+}
+
+##### Reading
+
+@test "sendfile(2), which busybox's cat reads with, gets the whole file" {
+	start c1 --memory-limit 268435456
+	local file
+	for file in /proc/meminfo /proc/cpuinfo /proc/swaps /sys/devices/system/cpu/online; do
+		equal "$file" "$(cat_in c1 "$file" | wc -l)" "$(lab_exec c1 /bin/cat "$file" | wc -l)"
+	done
+	has "meminfo" "$(lab_exec c1 /bin/cat /proc/meminfo | tr -s ' ')" "MemTotal: 262144 kB" "MemAvailable:"
+	[[ $(lab_exec c1 /bin/cat /proc/stat) == *$'\n'softirq* ]]
+}
+
+@test "small reads, seeks and tail see one and the same content" {
+	start c1 --memory-limit 268435456
+	equal "read byte by byte" "$(field meminfo MemTotal:)" "$(lab_exec c1 /bin/dd if=/proc/meminfo bs=1 count=60 2>/dev/null | awk '$1 == "MemTotal:" { print $2 }')"
+	equal "from an offset" "$(lab_exec c1 /bin/dd if=/proc/swaps bs=64k 2>/dev/null | cut -c9-16 | head -1)" \
+		"$(lab_exec c1 /bin/dd if=/proc/swaps bs=1 skip=8 count=8 2>/dev/null)"
+	has "tail" "$(lab_exec c1 /bin/tail -n 3 /proc/stat)" softirq
+}
+
+@test "nobody in the container can write to the view, or take it away" {
+	start c1 --memory-limit 268435456
+	run lab_exec c1 /bin/sh -c 'echo 1 >/proc/meminfo'
+	((status != 0))
+	run lab_exec c1 /bin/umount /proc/meminfo
+	((status != 0))
+	local options
+	options=$(awk '$5 == "/proc/meminfo" { print $6 }' "/proc/$(lab_pid c1)/mountinfo")
+	has "mount options" ",$options," ,ro, ,nosuid, ,nodev, ,noexec,
+}
+
+@test "uid 1000 in the container reads as well as root" {
+	lab_run candor c1 --detach --null-io --memory-limit 268435456 --user 1000:1000 -- /bin/sleep 600
+	equal "MemTotal" 262144 "$(field meminfo MemTotal:)"
+}
+
+##### Time
+
+@test "uptime and btime are the container's own, and agree; in exec too" {
+	[[ -e /proc/self/ns/time ]] || skip "the kernel has no time namespaces"
+	start c1
+	local up btime now
+	for _ in 1 2; do # each an exec of its own
+		up=$(cat_in c1 /proc/uptime)
+		btime=$(field stat btime)
+		now=$(date +%s)
+		between "uptime" 0 20 "${up%%.*}"
+		between "btime + uptime" "$((now - 2))" "$((now + 2))" "$((btime + ${up%%.*}))"
+		sleep 1
+	done
+	# sysinfo(2), which no file can answer, agrees by the kernel's own hand.
+	has "uptime(1)" "$(lab_exec c1 /bin/uptime)" "up 0 min"
+	local age
+	age=$(lab_exec c1 /bin/sh -c 'read -r up _ </proc/uptime; set -- $(cat /proc/1/stat); echo $(( ${up%.*} - $(eval echo \${22}) / 100 ))')
+	between "age of pid 1" 0 20 "$age"
+}
+
+##### On, off, not to be had
+
+@test "the annotation turns the view off, and the policy for those that do not ask" {
+	local host
+	host=$(awk '$1 == "MemTotal:" { print $2 }' /proc/meminfo)
+	start c1 --memory-limit 268435456 --annotation candor.dev/resource-view=off
+	equal "off by annotation" "$host" "$(field meminfo MemTotal:)"
+	lab_rm c1
+	set_policy 's/^enabled .*/enabled = false/'
+	start c1 --memory-limit 268435456
+	equal "off by policy" "$host" "$(field meminfo MemTotal:)"
+	no_records
+	lab_rm c1
+	start c1 --memory-limit 268435456 --annotation candor.dev/resource-view=on
+	equal "on by annotation" 262144 "$(field meminfo MemTotal:)"
+}
+
+# without_candord: a bin_dir in which candord cannot be started, and none runs.
+without_candord() {
+	local bin=$LAB_DIR/bin-without
+	mkdir -p "$bin"
+	cp "$LAB_BIN"/candor-p* "$bin/"
+	"$@" "$bin/candord"
+	kill_candord supervisor worker
+	set_policy "s|^bin_dir.*|bin_dir = \"$bin\"|" "s|^required.*|required = $REQUIRED|"
+}
+
+not_there() { rm -f "$1"; }
+not_executable() { cp "$LAB_BIN/candord" "$1" && chmod 0644 "$1"; }
+no_program() { echo 'this is no program' >"$1" && chmod 0755 "$1"; }
+ends_at_once() { ln -sf /bin/false "$1"; }
+# A /dev/fuse that cannot be opened: the device cgroup says no.
+no_fuse() {
+	mkdir -p "/sys/fs/cgroup/devices/$LAB_NS-nofuse"
+	echo 'c 10:229 rwm' >"/sys/fs/cgroup/devices/$LAB_NS-nofuse/devices.deny"
+	cat >"$1" <<-EOF_CANDORD
+		#!/bin/sh
+		echo \$\$ >/sys/fs/cgroup/devices/$LAB_NS-nofuse/cgroup.procs
+		exec $LAB_BIN/candord "\$@"
+	EOF_CANDORD
+	chmod 0755 "$1"
+}
+
+# runs_without, refused_without WAY: what becomes of a container, by required.
+runs_without() {
+	REQUIRED=false without_candord "$1"
+	: >"$LAB_STATE/candor.log"
+	run lab_run candor c1 --rm --memory-limit 268435456 --annotation "$(nic "ip=$LAB_SUBNET.5/24")" -- /bin/grep MemTotal: /proc/meminfo
+	((status == 0)) || fail "$output" || return
+	equal "MemTotal" "$(grep MemTotal: /proc/meminfo)" "$output" || return
+	journal_says "without the resource view" || fail "the journal says nothing of it: $(cat "$LAB_STATE/candor.log")" || return
+	want_all_back 2
+}
+refused_without() {
+	REQUIRED=true without_candord "$1"
+	refused c1 --memory-limit 268435456 --annotation "$(nic "ip=$LAB_SUBNET.5/24")" || return
+	has "error" "$output" "resource view" candord required "$LAB_CONFIG"
+}
+
+@test "candord is not installed, required=false: the container runs, the journal says so" { runs_without not_there; }
+@test "candord is not installed, required=true: a clear error" { refused_without not_there; }
+@test "candord is not executable, required=false" { runs_without not_executable; }
+@test "candord is not executable, required=true" { refused_without not_executable; }
+@test "candord is no program, required=true" { refused_without no_program; }
+@test "candord ends at once, required=false" { runs_without ends_at_once; }
+@test "candord ends at once, required=true" { refused_without ends_at_once; }
+
+# end_candord: the one of a test, that has its own way.
+end_candord() {
+	local pid
+	for pid in $(running candord); do kill -KILL "$pid" 2>/dev/null || true; done
+	lab_wait 3 no_candord
+	lab_wait 3 rmdir "/sys/fs/cgroup/devices/$LAB_NS-nofuse"
+}
+no_candord() { [[ -z $(running candord) ]]; }
+
+@test "FUSE is not available, required=false: the container runs, the journal says so" {
+	is_v1 || skip "only cgroup v1's device list can be written from a shell"
+	runs_without no_fuse
+	end_candord
+}
+
+@test "FUSE is not available, required=true: a clear error" {
+	is_v1 || skip "only cgroup v1's device list can be written from a shell"
+	refused_without no_fuse
+	end_candord
+}
+
+##### Who must not see it
+
+# no_trace ID DIR: neither pins nor the view are below the container's DIR.
+no_trace() {
+	local mounts pins
+	mounts=$(cat "/proc/$(lab_pid "$1")/mountinfo")
+	# Only what is bound over /proc and /sys, and that from the inside.
+	equal "FUSE mounts below $2" "" "$(awk -v dir="$2" '{ for (i = 7; $i != "-"; i++); if ($(i + 1) ~ /^fuse/ && index($5, dir) == 1) print $5 }' <<<"$mounts")" || return
+	for pins in $(candor_mounts | awk '$1 == "pin" { print $2 }'); do
+		[[ $mounts != *"/$pins "* ]] || fail "pin $pins is in the container" || return
+	done
+	equal "candor's mount namespace" "" "$(awk -v path="$2${3:-}/$(basename "$LAB_STATE")/mnt" '$5 == path' <<<"$mounts")"
+}
+
+@test "a container with -v /run of the host sees neither pins nor the view" {
+	start c1 --annotation "$(nic "ip=$LAB_SUBNET.5/24")"
+	start c2 --mount type=bind,src=/run,dst=/host/run,options=rbind:rw
+	equal "pins" 2 "$(candor_mounts | grep -c '^pin')"
+	no_trace c2 /host/run
+	# And it holds nothing fast: the NIC comes back while c2 lives.
+	lab_rm c1
+	nic_is_back
+}
+
+@test "a container with / of the host as rslave sees neither pins nor the view, also those that come later" {
+	start c2 --mount type=bind,src=/,dst=/host,options=rbind:rslave
+	start c1 --annotation "$(nic "ip=$LAB_SUBNET.5/24")" --memory-limit 134217728
+	no_trace c2 /host /run
+	equal "MemTotal of c1" 131072 "$(field meminfo MemTotal:)"
+	lab_rm c1
+	nic_is_back
+	no_trace c2 /host /run
+}
+
+@test "a privileged container with all of the host sees neither" {
+	start c1 --annotation "$(nic "ip=$LAB_SUBNET.5/24")"
+	run start c2 --privileged --mount type=bind,src=/,dst=/host,options=rbind:rshared
+	((status == 0)) || skip "no privileged containers here: $output"
+	no_trace c2 /host /run
+}
+
+@test "a container in the host's pid namespace runs, without the view" {
+	can_open /proc/1/ns/pid || skip "pid 1's namespaces cannot be opened here: it has capabilities that root has not"
+	run lab_run candor c1 --rm --memory-limit 268435456 --with-ns pid:/proc/1/ns/pid -- /bin/grep MemTotal: /proc/meminfo
+	((status == 0)) || fail "$output"
+	equal "MemTotal" "$(grep MemTotal: /proc/meminfo)" "$output"
+}
+
+@test "a thousand containers' worth of look-ups leave candord as small as it was" {
+	local before after
+	start c1 --memory-limit 268435456
+	before=$(awk '$1 == "VmRSS:" { print $2 }' "/proc/$(candord_pid worker)/status")
+	lab_exec c1 /bin/sh -c 'i=0; while [ $i -lt 1000 ]; do read -r l </proc/meminfo; read -r l </proc/stat; i=$((i+1)); done'
+	after=$(awk '$1 == "VmRSS:" { print $2 }' "/proc/$(candord_pid worker)/status")
+	((after < before + 8192)) || fail "candord's worker grew from $before to $after kB"
+	equal "descriptors" "" "$(find "/proc/$(candord_pid worker)/fd" -mindepth 1 | awk 'END { if (NR > 100) print NR }')"
+}
