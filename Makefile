@@ -59,8 +59,9 @@ build: $(addprefix bin/,$(PROGRAMS) $(HOOKS)) ## build candor's programs into bi
 .PHONY: FORCE
 FORCE:
 
+# no_grpc: a shim speaks ttrpc; containerd builds its own shim so, too.
 bin/containerd-shim-candor-v1: FORCE
-	@$(GOBUILD) -o $@ ./shim/containerd-shim-candor-v1
+	@$(GOBUILD) -tags no_grpc -o $@ ./shim/containerd-shim-candor-v1
 bin/candor-runc: FORCE
 	@$(GOBUILD) -o $@ ./shim/candor-runc
 bin/candor-%: FORCE

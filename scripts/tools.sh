@@ -36,13 +36,21 @@ built() {
 }
 
 peers() {
-	if ! built "$CONTAINERD_MODULE" "$CONTAINERD_VERSION" containerd ctr containerd-shim-runc-v2; then
+	if ! built "$CONTAINERD_MODULE" "$CONTAINERD_VERSION" containerd ctr; then
 		use_our_toolchain
-		say "building containerd $CONTAINERD_VERSION with ctr and its runc shim (a minute or two)"
+		say "building containerd $CONTAINERD_VERSION with ctr (a minute or two)"
 		CGO_ENABLED=0 go install -trimpath -tags no_btrfs,no_devmapper,no_zfs \
 			-ldflags "-s -w -X $CONTAINERD_MODULE/version.Version=${CONTAINERD_VERSION#v}" \
 			"$CONTAINERD_MODULE/cmd/containerd@$CONTAINERD_VERSION" \
-			"$CONTAINERD_MODULE/cmd/ctr@$CONTAINERD_VERSION" \
+			"$CONTAINERD_MODULE/cmd/ctr@$CONTAINERD_VERSION"
+	fi
+	# no_grpc as in containerd's own releases (SHIM_GO_BUILDTAGS of its Makefile),
+	# and as our shim is built: a larger program starts later.
+	if ! built "$CONTAINERD_MODULE" "$CONTAINERD_VERSION" containerd-shim-runc-v2 ||
+		! go version -m "$GOBIN/containerd-shim-runc-v2" | grep -F no_grpc >/dev/null; then
+		use_our_toolchain
+		say "building containerd's runc shim"
+		CGO_ENABLED=0 go install -trimpath -tags no_grpc -ldflags "-s -w" \
 			"$CONTAINERD_MODULE/cmd/containerd-shim-runc-v2@$CONTAINERD_VERSION"
 	fi
 	if ! built "$RUNC_MODULE" "$RUNC_VERSION" runc; then
