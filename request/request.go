@@ -143,6 +143,28 @@ func (r Request) Empty() bool {
 		r.IngressLimit == 0 && r.ResourceView == Default
 }
 
+// Asked says in a few words what the node's policy has to grant: "pool cloud",
+// "pools cloud, fast and egress limit 50M"; "" where that is nothing.
+func (r Request) Asked() string {
+	var pools, parts []string
+	for _, n := range r.NICs {
+		if !slices.Contains(pools, n.Pool) {
+			pools = append(pools, n.Pool)
+		}
+	}
+	switch len(pools) {
+	case 0:
+	case 1:
+		parts = append(parts, "pool "+pools[0])
+	default:
+		parts = append(parts, "pools "+strings.Join(pools, ", "))
+	}
+	if r.EgressLimit != 0 {
+		parts = append(parts, "egress limit "+r.EgressLimit.String())
+	}
+	return strings.Join(parts, " and ")
+}
+
 // Parse reads a request out of the annotations of a container. Keys without
 // [Prefix] are ignored. All errors are of type [*Error]; with several, the one
 // of the first key in alphabetical order is returned.

@@ -7,6 +7,7 @@
 package hook
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -19,6 +20,7 @@ import (
 	"candor.dev/candor/journal"
 	"candor.dev/candor/lifecycle"
 	"candor.dev/candor/policy"
+	"candor.dev/candor/request"
 	"candor.dev/candor/statedir"
 	"candor.dev/candor/version"
 )
@@ -72,6 +74,7 @@ func (h Hook) Main(args []string, stdin io.Reader, stdout, stderr io.Writer) int
 	call, stateDir, err := h.read(o, stdin)
 	if err != nil {
 		fmt.Fprintf(stderr, "%s: %s\n", h.Name, oneLine(err))
+		journal.New(stateDir, h.Name).Error(oneLine(err))
 		return 1
 	}
 	if err := h.run(call, stateDir); err != nil {
@@ -95,29 +98,41 @@ Options:
   --version, --help
 `
 
-// read takes in all that the hook works on, before it touches anything.
-func (h Hook) read(o options, stdin io.Reader) (Call, string, error) {
+// read takes in all that the hook works on, before it touches anything. The
+// state directory is returned also beside an error, for the journal.
+func (h Hook) read(o options, stdin io.Reader) (_ Call, stateDir string, err error) {
+	stateDir = cmp.Or(o.stateDir, policy.DefaultStateDir)
 	st, err := readState(stdin)
 	if err != nil {
-		return Call{}, "", err
+		return Call{}, stateDir, err
 	}
 	call := Call{Caller: o.caller, Container: lifecycle.Container{ID: st.ID, Bundle: st.Bundle, PID: st.PID}}
 	if !h.AfterEnd {
 		if st.PID <= 0 {
-			return Call{}, "", fmt.Errorf("container %s: its state has no pid: this hook runs at createRuntime", st.ID)
+			return Call{}, stateDir, fmt.Errorf("container %s: its state has no pid: this hook runs at createRuntime", st.ID)
 		}
 		if call.Container.Spec, err = lifecycle.ReadSpec(st.Bundle); err != nil {
-			return Call{}, "", fmt.Errorf("container %s: %w", st.ID, err)
+			return Call{}, stateDir, fmt.Errorf("container %s: %w", st.ID, err)
 		}
 	}
 	call.Policy, err = policy.Load(o.config)
 	if err != nil && (!h.AfterEnd || o.stateDir == "") {
-		return Call{}, "", fmt.Errorf("container %s: %w", st.ID, err)
+		return Call{}, stateDir, fmt.Errorf("container %s: %w", st.ID, withAsked(call, err))
 	}
-	if o.stateDir != "" {
-		return call, o.stateDir, nil
+	if o.stateDir == "" {
+		stateDir = call.Policy.StateDir
 	}
-	return call, call.Policy.StateDir, nil
+	return call, stateDir, nil
+}
+
+// withAsked puts in front of a policy's own error what cannot be granted for it,
+// and to whom.
+func withAsked(call Call, err error) error {
+	req, parseErr := request.Parse(call.Container.Spec.Annotations)
+	if parseErr != nil || req.Asked() == "" {
+		return err
+	}
+	return fmt.Errorf("%s for caller %s: %w", req.Asked(), cmp.Or(call.Caller, "(none)"), err)
 }
 
 // run does the hook's work where pid 1's mounts are.

@@ -105,6 +105,42 @@ func TestFailureAfterTheEndIsToldButIsNone(t *testing.T) {
 	}
 }
 
+// A policy that cannot be used says for what and for whom, and the journal too.
+func TestBrokenPolicyNamesWhatWasAskedAndByWhom(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("a policy has to be root's: needs root")
+	}
+	dir := t.TempDir()
+	config := filepath.Join(dir, "config.toml")
+	if err := os.WriteFile(config, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(config, 0o666); err != nil {
+		t.Fatal(err)
+	}
+	stdin := `{"id":"c1","pid":1,"bundle":"` + bundle(t, `{"annotations":{"candor.dev/nic":"pool=cloud,mac=52:54:00:00:00:01","candor.dev/egress-limit":"50M"}}`) + `"}`
+	h := Hook{Name: "candor-test", Run: func(context.Context, Call) error {
+		t.Error("the hook did its work")
+		return nil
+	}}
+	var out, errs bytes.Buffer
+	code := h.Main([]string{"--state-dir", dir, "--config", config, "--caller", "containerd:default"}, strings.NewReader(stdin), &out, &errs)
+	if code != 1 || strings.Count(errs.String(), "\n") != 1 {
+		t.Errorf("exit status %d, %q", code, &errs)
+	}
+	for _, want := range []string{"container c1", "pool cloud", "50M", "containerd:default", config, "0666"} {
+		if !strings.Contains(errs.String(), want) {
+			t.Errorf("%q does not say %s", &errs, want)
+		}
+	}
+	if _, err := os.Stat("/run/systemd/journal/socket"); err == nil {
+		return // it went there
+	}
+	if b, err := os.ReadFile(filepath.Join(dir, "candor.log")); err != nil || !strings.Contains(string(b), "pool cloud") {
+		t.Errorf("candor.log: %q, %v", b, err)
+	}
+}
+
 func TestBadInputNeverReachesTheWork(t *testing.T) {
 	link := t.TempDir()
 	if err := os.Symlink("/etc/passwd", filepath.Join(link, "config.json")); err != nil {
