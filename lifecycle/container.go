@@ -4,6 +4,7 @@
 package lifecycle
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -18,11 +19,14 @@ import (
 // maxConfigBytes bounds the config.json that is read; engines write some 30 kB.
 const maxConfigBytes = 8 << 20
 
-// Annotations that containerd's CRI service sets itself
-// (internal/cri/annotations/annotations.go), after those of the user.
+// Annotations by which engines say what a container is to its pod, set after
+// those of the user: containerd's CRI service (internal/cri/annotations), and
+// CRI-O (pkg/annotations).
 const (
-	criContainerType = "io.kubernetes.cri.container-type"
-	criSandboxID     = "io.kubernetes.cri.sandbox-id"
+	criContainerType  = "io.kubernetes.cri.container-type"
+	criSandboxID      = "io.kubernetes.cri.sandbox-id"
+	crioContainerType = "io.kubernetes.cri-o.ContainerType"
+	crioSandboxID     = "io.kubernetes.cri-o.SandboxID"
 )
 
 // Container is one container at the moment when a hook runs for it.
@@ -87,11 +91,15 @@ func ReadSpec(bundle string) (Spec, error) {
 }
 
 // Sandbox returns the id of the pod's sandbox, "" outside pods.
-func (s Spec) Sandbox() string { return s.Annotations[criSandboxID] }
+func (s Spec) Sandbox() string {
+	return cmp.Or(s.Annotations[criSandboxID], s.Annotations[crioSandboxID])
+}
 
 // PodMember reports whether this is a container in a pod whose network belongs
 // to the sandbox.
-func (s Spec) PodMember() bool { return s.Annotations[criContainerType] == "container" }
+func (s Spec) PodMember() bool {
+	return cmp.Or(s.Annotations[criContainerType], s.Annotations[crioContainerType]) == "container"
+}
 
 // HasCapability reports whether a process of the container can come to hold the
 // capability: the bounding set counts, since root in a container gets all of it

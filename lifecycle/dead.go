@@ -13,7 +13,7 @@ func (n *Node) Dead() ([]*ledger.Record, error) {
 	records, err := n.store.List()
 	var dead []*ledger.Record
 	for _, r := range records {
-		if r.BootID != n.bootID || !r.Owner.Alive() {
+		if !n.Alive(r) {
 			dead = append(dead, r)
 		}
 	}

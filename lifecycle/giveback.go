@@ -32,7 +32,7 @@ func (n *Node) GiveBack(ctx context.Context, key string) (err error) {
 	if err != nil {
 		return err
 	}
-	if r.BootID == n.bootID && r.Owner.Alive() {
+	if n.Alive(r) {
 		return fmt.Errorf("container %s (pid %d): %w", r.ID, r.Owner.PID, ErrAlive)
 	}
 	return n.giveBack(ctx, lock, r)
@@ -70,7 +70,7 @@ func (n *Node) giveBackDevices(ctx context.Context, r *ledger.Record) (err error
 	}
 	host, err := n.hostNamespace(r)
 	if err != nil {
-		return err
+		return errors.Join(append(errs, err)...)
 	}
 	defer host.Close()
 	for i := len(r.NICs) - 1; i >= 0; i-- {

@@ -197,7 +197,7 @@ func (n *Node) takeOver(ctx context.Context, lock *ledger.Lock, next *ledger.Rec
 		// A hook before us was killed half way: begin anew.
 		return false, n.giveBack(ctx, lock, old)
 	}
-	if old.Owner.Alive() && old.BootID == n.bootID {
+	if n.Alive(old) {
 		return false, fmt.Errorf("container %s: another one with this id and bundle runs (pid %d)", next.ID, old.Owner.PID)
 	}
 	return false, n.giveBack(ctx, lock, old)

@@ -120,6 +120,68 @@ func TestSecondNICFailsAndFirstComesBack(t *testing.T) {
 	l.wantNothingHeld(before)
 }
 
+// The container has an engine's default route: that is found out at the second
+// NIC's turn, when the first is in place.
+func TestSecondNICsGatewayFailsAndFirstComesBack(t *testing.T) {
+	l := newLab(t)
+	l.addNIC("ens5", mac1, "198.18.0.2/24")
+	l.addNIC("ens6", mac2, "198.18.0.3/24")
+	before := l.state()
+	c := l.run("c1", map[string]string{request.KeyNICs: `[{"pool":"cloud","mac":"` + mac1 + `","ips":["198.18.0.5/24"]},
+		{"pool":"cloud","mac":"` + mac2 + `","ips":["198.18.0.6/24"],"gateway":["198.18.0.1"],"default-route":true}]`})
+	c.ip("link", "add", "engine0", "type", "bridge")
+	c.ip("addr", "add", "203.0.113.2/24", "dev", "engine0")
+	c.ip("link", "set", "engine0", "up")
+	c.ip("route", "add", "default", "via", "203.0.113.1")
+	err := l.attach(c)
+	if err == nil || !strings.Contains(err.Error(), "default route already, through engine0") || strings.Contains(err.Error(), "\n") {
+		t.Errorf("attach = %v, want one line that names the other default route", err)
+	}
+	if links := c.ip("-o", "link"); strings.Contains(links, "net0") || strings.Contains(links, "net1") {
+		t.Errorf("left in the container: %s", links)
+	}
+	l.wantNothingHeld(before)
+}
+
+// A limit in the annotations of a pod makes the hook look at each container's
+// capabilities; the pod's NICs are not theirs to take, whatever engine it is.
+func TestMemberOfAPodLeavesTheNetworkToTheSandbox(t *testing.T) {
+	for _, engine := range []string{"io.kubernetes.cri.container-type", "io.kubernetes.cri-o.ContainerType"} {
+		l := newLab(t)
+		l.addNIC("ens5", mac1, "198.18.0.2/24")
+		before := l.state()
+		annotations := nicAnnotation("pool=cloud,mac=" + mac1 + ",ip=198.18.0.5/24")
+		annotations[request.KeyEgressLimit] = "50M"
+		annotations[engine] = "container"
+		c := l.run("c1", annotations)
+		l.mustAttach(c)
+		l.wantNothingHeld(before)
+		c.Spec.Process.Capabilities.Bounding = []string{"CAP_NET_ADMIN"}
+		if err := l.attach(c); err == nil || !strings.Contains(err.Error(), "CAP_NET_ADMIN") {
+			t.Errorf("%s: attach = %v, want a refusal that names the capability", engine, err)
+		}
+		l.wantNothingHeld(before)
+		l.ip("link", "del", "ens5")
+	}
+}
+
+// A pid of another boot may be anybody's by now.
+func TestRecordOfAnotherBootIsDead(t *testing.T) {
+	l := newLab(t)
+	c := l.run("c1", nil)
+	owner, err := ledger.FindProcess(c.PID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &ledger.Record{BootID: l.node.bootID, Owner: owner}
+	if !l.node.Alive(r) {
+		t.Error("a living container is taken for dead")
+	}
+	if r.BootID = "another"; l.node.Alive(r) {
+		t.Error("a record of another boot is taken for alive")
+	}
+}
+
 func TestRefusalsAreDifferentAndChangeNothing(t *testing.T) {
 	l := newLab(t)
 	l.addNIC("ens5", mac1, "198.18.0.2/24")

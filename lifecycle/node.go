@@ -38,6 +38,10 @@ func OpenNode(stateDir string, log *slog.Logger) (*Node, error) {
 	return &Node{StateDir: stateDir, Log: log, store: store, bootID: strings.TrimSpace(string(boot))}, nil
 }
 
+// Alive reports whether the container of a record runs. A record of another
+// boot names a pid of a kernel that is gone: whoever has it now is a stranger.
+func (n *Node) Alive(r *ledger.Record) bool { return r.BootID == n.bootID && r.Owner.Alive() }
+
 // Store is the node's ledger.
 func (n *Node) Store() *ledger.Store { return n.store }
 

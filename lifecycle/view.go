@@ -137,7 +137,7 @@ func (n *Node) recordOf(ctx context.Context, lock *ledger.Lock, fresh *ledger.Re
 	if old.Owner == fresh.Owner && old.BootID == fresh.BootID {
 		return old, nil
 	}
-	if old.Owner.Alive() && old.BootID == n.bootID {
+	if n.Alive(old) {
 		return nil, fmt.Errorf("container %s: another one with this id and bundle runs (pid %d)", fresh.ID, old.Owner.PID)
 	}
 	return fresh, n.giveBack(ctx, lock, old)

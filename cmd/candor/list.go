@@ -28,9 +28,9 @@ func listCommand() *cli.Command {
 			return onNode(c, func(n *lifecycle.Node) error {
 				records, err := n.Store().List()
 				if c.Bool("json") {
-					return errors.Join(printJSON(c.App.Writer, shown(records)), err)
+					return errors.Join(printJSON(c.App.Writer, shown(n, records)), err)
 				}
-				return errors.Join(printTable(c.App.Writer, records, time.Now()), err)
+				return errors.Join(printTable(c.App.Writer, shown(n, records), time.Now()), err)
 			})
 		},
 	}
@@ -51,7 +51,7 @@ func inspectCommand() *cli.Command {
 				if err != nil {
 					return err
 				}
-				return printJSON(c.App.Writer, shown([]*ledger.Record{r})[0])
+				return printJSON(c.App.Writer, shown(n, []*ledger.Record{r})[0])
 			})
 		},
 	}
@@ -89,10 +89,10 @@ type shownRecord struct {
 	Alive bool `json:"alive"`
 }
 
-func shown(records []*ledger.Record) []shownRecord {
+func shown(n *lifecycle.Node, records []*ledger.Record) []shownRecord {
 	list := make([]shownRecord, 0, len(records))
 	for _, r := range records {
-		list = append(list, shownRecord{Record: r, Alive: r.Owner.Alive()})
+		list = append(list, shownRecord{Record: r, Alive: n.Alive(r)})
 	}
 	return list
 }
@@ -103,12 +103,12 @@ func printJSON(w io.Writer, v any) error {
 	return e.Encode(v)
 }
 
-func printTable(w io.Writer, records []*ledger.Record, now time.Time) error {
+func printTable(w io.Writer, records []shownRecord, now time.Time) error {
 	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
 	fmt.Fprintln(t, "CONTAINER\tCALLER\tSTATE\tPID\tNICS\tEGRESS LIMIT\tVIEW\tSINCE")
 	for _, r := range records {
 		state := string(r.State)
-		if !r.Owner.Alive() {
+		if !r.Alive {
 			state += ", dead"
 		}
 		var nics []string
