@@ -3,10 +3,13 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io"
+	"os"
 
 	"candor.dev/candor/journal"
 	"candor.dev/candor/lifecycle"
 	"candor.dev/candor/policy"
+	"candor.dev/candor/shim/prepare"
 	"candor.dev/candor/statedir"
 	"candor.dev/candor/version"
 	"github.com/urfave/cli/v2"
@@ -23,17 +26,38 @@ func app() *cli.App {
 			&cli.StringFlag{Name: "config", Usage: "the node's policy", Value: policy.DefaultPath, EnvVars: []string{"CANDOR_CONFIG"}, TakesFile: true},
 			&cli.StringFlag{Name: "state-dir", Usage: "state directory, instead of the policy's", EnvVars: []string{"CANDOR_STATE_DIR"}},
 		},
-		Commands: []*cli.Command{listCommand(), inspectCommand(), specCommand(), gcCommand(), versionCommand()},
-		CommandNotFound: func(c *cli.Context, name string) {
-			fmt.Fprintf(c.App.ErrWriter, "candor: no command %q (see candor --help)\n", name)
-		},
+		Commands:     []*cli.Command{listCommand(), inspectCommand(), specCommand(), gcCommand(), versionCommand()},
+		OnUsageError: usageError,
+		// Help is for who asks for it: an error is one line.
 		Action: func(c *cli.Context) error {
 			if c.NArg() > 0 {
-				return cli.Exit("", 2) // CommandNotFound has said it
+				return fmt.Errorf("no command %q (see candor --help)", c.Args().First())
 			}
 			return cli.ShowAppHelp(c)
 		},
 	}
+}
+
+func usageError(c *cli.Context, err error, isSubcommand bool) error {
+	name := "candor"
+	if isSubcommand {
+		name += " " + c.Command.Name
+	}
+	return fmt.Errorf("%w (see %s --help)", err, name)
+}
+
+// run runs the command and tells its error in one line.
+func run(args []string, stdout, stderr io.Writer) int {
+	a := app()
+	a.Writer, a.ErrWriter = stdout, stderr
+	for _, c := range a.Commands {
+		c.OnUsageError = usageError
+	}
+	if err := a.Run(args); err != nil {
+		fmt.Fprintf(stderr, "candor: %s\n", prepare.OneLine(err))
+		return 1
+	}
+	return 0
 }
 
 func versionCommand() *cli.Command {
@@ -49,6 +73,9 @@ func versionCommand() *cli.Command {
 
 // onNode opens the node that the global flags name and runs the command there.
 func onNode(c *cli.Context, run func(*lifecycle.Node) error) error {
+	if os.Geteuid() != 0 {
+		return fmt.Errorf("%s: only root can look at what containers hold of the node", c.Command.Name)
+	}
 	dir := c.String("state-dir")
 	if dir == "" {
 		p, err := policy.Load(c.String("config"))

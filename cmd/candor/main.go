@@ -1,14 +1,6 @@
 // Command candor shows and mends what containers hold of the node.
 package main
 
-import (
-	"fmt"
-	"os"
-)
+import "os"
 
-func main() {
-	if err := app().Run(os.Args); err != nil {
-		fmt.Fprintf(os.Stderr, "candor: %v\n", err)
-		os.Exit(1)
-	}
-}
+func main() { os.Exit(run(os.Args, os.Stdout, os.Stderr)) }

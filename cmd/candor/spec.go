@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"os"
 	"path/filepath"
 
 	"candor.dev/candor/shim/prepare"
@@ -62,7 +61,7 @@ func printPreview(c *cli.Context, path string, p prepare.Preview) error {
 		return err
 	}
 	if p.Changes.NoView != "" {
-		fmt.Fprintf(os.Stderr, "candor: no resource view: %s\n", p.Changes.NoView)
+		fmt.Fprintf(c.App.ErrWriter, "candor: no resource view: %s\n", p.Changes.NoView)
 	}
 	if p.Refused != nil {
 		return fmt.Errorf("the container would be refused: %w", p.Refused)

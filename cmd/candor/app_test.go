@@ -1,0 +1,40 @@
+package main
+
+import (
+	"bytes"
+	"strings"
+	"testing"
+)
+
+// Whatever is wrong with a command line is said in one line, on standard error,
+// and nothing on standard output.
+func TestWrongUsageIsOneLine(t *testing.T) {
+	for _, test := range []struct{ args, want string }{
+		{"nonsense", `no command "nonsense"`},
+		{"--nonsense list", "-nonsense (see candor --help)"},
+		{"list --nonsense", "-nonsense (see candor list --help)"},
+		{"list x", "takes no arguments"},
+		{"gc x", "takes no arguments"},
+		{"inspect", "takes one argument"},
+		{"spec a b", "takes one argument"},
+		{"spec /nonexistent", "/nonexistent/config.json"},
+	} {
+		t.Run(test.args, func(t *testing.T) {
+			var stdout, stderr bytes.Buffer
+			code := run(append([]string{"candor"}, strings.Fields(test.args)...), &stdout, &stderr)
+			if code == 0 || stdout.Len() != 0 || strings.Count(stderr.String(), "\n") != 1 || !strings.Contains(stderr.String(), test.want) {
+				t.Errorf("exit status %d, standard output %q, error %q; want one line with %q", code, &stdout, &stderr, test.want)
+			}
+		})
+	}
+}
+
+func TestHelpAndVersionGoToStandardOutput(t *testing.T) {
+	for args, want := range map[string]string{"": "COMMANDS", "--help": "COMMANDS", "list --help": "--json", "version": "candor "} {
+		var stdout, stderr bytes.Buffer
+		code := run(append([]string{"candor"}, strings.Fields(args)...), &stdout, &stderr)
+		if code != 0 || !strings.Contains(stdout.String(), want) || stderr.Len() != 0 {
+			t.Errorf("candor %s: exit status %d, %q, error %q", args, code, &stdout, &stderr)
+		}
+	}
+}
