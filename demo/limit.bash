@@ -1,4 +1,4 @@
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2153  # what run.sh draws
 # Third table: the promised rate against what arrives at the other end of the
 # wire, by the counters of the peer's interface.
 

@@ -1,4 +1,4 @@
-# shellcheck shell=bash disable=SC2034  # namerefs look unused
+# shellcheck shell=bash disable=SC2034,SC2153,SC2178  # namerefs; what run.sh draws
 # Second table: the container's network. runc behind a bridge and NAT, runc on a
 # VXLAN overlay, candor with the NIC; the other end is the same peer each time. The
 # two of runc share the node's second NIC, on a wire of the same kind, so that all

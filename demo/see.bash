@@ -1,4 +1,4 @@
-# shellcheck shell=bash disable=SC2034  # namerefs look unused
+# shellcheck shell=bash disable=SC2034,SC2153,SC2178  # namerefs; what run.sh draws
 # First table: what the container sees of itself and of the machine.
 
 # show_what_it_sees runs the same container under both runtimes.

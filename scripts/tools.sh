@@ -18,9 +18,11 @@ flock "$lock"
 say() { printf 'tools: %s\n' "$*"; }
 
 # use_our_toolchain: outside of a module, Go would fetch the newest toolchain
-# that there is; the one of go.mod (or a newer one, if installed) does.
+# that there is; the one of go.mod (or a newer one, if installed) does. Without
+# "+auto": Go before 1.24 goes for the newest all the same.
 use_our_toolchain() {
-	GOTOOLCHAIN=$(go env GOVERSION)+auto
+	GOTOOLCHAIN=$(go env GOVERSION)
+	GOTOOLCHAIN=${GOTOOLCHAIN%% *}
 	export GOTOOLCHAIN
 }
 
