@@ -64,6 +64,10 @@ type Spec struct {
 func ReadSpec(bundle string) (Spec, error) {
 	path := filepath.Join(bundle, "config.json")
 	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	unfit := fmt.Errorf("read spec: %s has to be a regular file that only root may write", path)
+	if errors.Is(err, unix.ELOOP) {
+		return Spec{}, unfit
+	}
 	if err != nil {
 		return Spec{}, fmt.Errorf("read spec: %w", err)
 	}
@@ -73,7 +77,7 @@ func ReadSpec(bundle string) (Spec, error) {
 		return Spec{}, fmt.Errorf("read spec: %w", &os.PathError{Op: "fstat", Path: path, Err: err})
 	}
 	if st.Mode&unix.S_IFMT != unix.S_IFREG || st.Uid != 0 || st.Mode&0o022 != 0 {
-		return Spec{}, fmt.Errorf("read spec: %s has to be a regular file that only root may write", path)
+		return Spec{}, unfit
 	}
 	b, err := io.ReadAll(io.LimitReader(f, maxConfigBytes+1))
 	if err != nil {

@@ -100,13 +100,20 @@ Options:
 
 // read takes in all that the hook works on, before it touches anything. The
 // state directory is returned also beside an error, for the journal.
-func (h Hook) read(o options, stdin io.Reader) (_ Call, stateDir string, err error) {
-	stateDir = cmp.Or(o.stateDir, policy.DefaultStateDir)
+func (h Hook) read(o options, stdin io.Reader) (call Call, stateDir string, err error) {
+	p, policyErr := policy.Load(o.config)
+	switch stateDir = o.stateDir; {
+	case stateDir != "":
+	case policyErr == nil:
+		stateDir = p.StateDir
+	default:
+		stateDir = policy.DefaultStateDir
+	}
 	st, err := readState(stdin)
 	if err != nil {
 		return Call{}, stateDir, err
 	}
-	call := Call{Caller: o.caller, Container: lifecycle.Container{ID: st.ID, Bundle: st.Bundle, PID: st.PID}}
+	call = Call{Policy: p, Caller: o.caller, Container: lifecycle.Container{ID: st.ID, Bundle: st.Bundle, PID: st.PID}}
 	if !h.AfterEnd {
 		if st.PID <= 0 {
 			return Call{}, stateDir, fmt.Errorf("container %s: its state has no pid: this hook runs at createRuntime", st.ID)
@@ -115,12 +122,8 @@ func (h Hook) read(o options, stdin io.Reader) (_ Call, stateDir string, err err
 			return Call{}, stateDir, fmt.Errorf("container %s: %w", st.ID, err)
 		}
 	}
-	call.Policy, err = policy.Load(o.config)
-	if err != nil && (!h.AfterEnd || o.stateDir == "") {
-		return Call{}, stateDir, fmt.Errorf("container %s: %w", st.ID, withAsked(call, err))
-	}
-	if o.stateDir == "" {
-		stateDir = call.Policy.StateDir
+	if policyErr != nil && (!h.AfterEnd || o.stateDir == "") {
+		return Call{}, stateDir, fmt.Errorf("container %s: %w", st.ID, withAsked(call, policyErr))
 	}
 	return call, stateDir, nil
 }
