@@ -66,7 +66,7 @@ func parseBlkio(dst []DeviceIO, text []byte, operations bool) []DeviceIO {
 		kind, rest := nextField(rest)
 		value, rest := nextField(rest)
 		text = nextLine(rest)
-		v, n := number(value)
+		v, n := LeadingNumber(value)
 		major, minor, ok := device(id)
 		if !ok || n == 0 || v == 0 {
 			continue
@@ -109,7 +109,7 @@ func parseIOStat(dst []DeviceIO, text []byte) []DeviceIO {
 					break
 				}
 				key, value, _ := bytes.Cut(field, []byte("="))
-				v, _ := number(value)
+				v, _ := LeadingNumber(value)
 				switch string(key) {
 				case "rbytes":
 					d.ReadBytes = v
@@ -133,11 +133,11 @@ func parseIOStat(dst []DeviceIO, text []byte) []DeviceIO {
 
 // device parses "MAJOR:MINOR".
 func device(b []byte) (major, minor uint32, ok bool) {
-	a, n := number(b)
+	a, n := LeadingNumber(b)
 	if n == 0 || n >= len(b) || b[n] != ':' {
 		return 0, 0, false
 	}
-	c, m := number(b[n+1:])
+	c, m := LeadingNumber(b[n+1:])
 	if m == 0 || n+1+m != len(b) || a > 1<<12 || c > 1<<20 {
 		return 0, 0, false
 	}

@@ -128,7 +128,7 @@ func (r *Reader) groupQuota(g int, s *scratch) (quota, period uint64, err error)
 		}
 		first, rest := nextField(text)
 		second, _ := nextField(rest)
-		period, _ = number(second)
+		period, _ = LeadingNumber(second)
 		return limit(first), period, nil
 	}
 	text, err := r.read(c, g, cpuQuotaFile, "cpu.cfs_quota_us", s)
@@ -144,7 +144,7 @@ func (r *Reader) groupQuota(g int, s *scratch) (quota, period uint64, err error)
 	if err != nil {
 		return 0, 0, fmt.Errorf("a quota without a period: %w", err)
 	}
-	period, _ = number(text)
+	period, _ = LeadingNumber(text)
 	return quota, period, nil
 }
 
@@ -253,12 +253,12 @@ const maxCPUs = 8192
 func parseUsageAll(dst []CPUUse, text []byte) []CPUUse {
 	for len(text) > 0 {
 		field, rest := nextField(text)
-		id, n := number(field)
+		id, n := LeadingNumber(field)
 		if n > 0 && id < maxCPUs {
 			field, rest = nextField(rest)
-			user, _ := number(field)
+			user, _ := LeadingNumber(field)
 			field, rest = nextField(rest)
-			system, _ := number(field)
+			system, _ := LeadingNumber(field)
 			for len(dst) <= int(id) {
 				dst = append(dst, CPUUse{})
 			}
@@ -275,7 +275,7 @@ func parseUsagePerCPU(dst []CPUUse, text []byte) {
 	for i := range dst {
 		var field []byte
 		field, text = nextField(text)
-		v, n := number(field)
+		v, n := LeadingNumber(field)
 		if n == 0 {
 			return
 		}

@@ -6,13 +6,6 @@ import (
 	"strconv"
 )
 
-// cpusetFile is v1's and v2's list of the CPUs that tasks may really run on;
-// cpusetOldFile is what v1 has before Linux 3.17.
-const (
-	cpusetFile = iota
-	cpusetOldFile
-)
-
 // Cpuset appends the ids of the CPUs that the container may run on to dst, in
 // ascending order. None means that nothing restricts it.
 func (r *Reader) Cpuset(dst []int) ([]int, error) {
@@ -22,6 +15,8 @@ func (r *Reader) Cpuset(dst []int) ([]int, error) {
 	}
 	s := r.borrow()
 	defer r.giveBack(s)
+	// The CPUs that tasks may really run on; before Linux 3.17 v1 has only
+	// those that were asked for.
 	names := [...]string{"cpuset.effective_cpus", "cpuset.cpus"}
 	if c.version == 2 {
 		names = [...]string{"cpuset.cpus.effective", ""}
@@ -70,14 +65,14 @@ func ParseList(dst []int, text []byte) ([]int, error) {
 	}
 	last := -1
 	for len(text) > 0 {
-		first, n := number(text)
+		first, n := LeadingNumber(text)
 		if n == 0 {
 			return dst, fmt.Errorf("list: %q is not a number", text)
 		}
 		text = text[n:]
 		end := first
 		if len(text) > 0 && text[0] == '-' {
-			if end, n = number(text[1:]); n == 0 {
+			if end, n = LeadingNumber(text[1:]); n == 0 {
 				return dst, fmt.Errorf("list: %q is not a range", text)
 			}
 			text = text[1+n:]

@@ -12,9 +12,9 @@ const NoLimit uint64 = math.MaxUint64
 // 2^63 by an amount that depends on the page size; nothing real comes near.
 const v1Unlimited = 1 << 62
 
-// number parses the decimal number at the start of b, and reports how many
-// bytes it took: 0 when there is none. A number beyond 64 bits is NoLimit.
-func number(b []byte) (value uint64, length int) {
+// LeadingNumber parses the decimal number at the start of b, and reports how many
+// bytes it took: 0 when there is none. A number beyond 64 bits is [NoLimit].
+func LeadingNumber(b []byte) (value uint64, length int) {
 	for length < len(b) && b[length] >= '0' && b[length] <= '9' {
 		digit := uint64(b[length] - '0')
 		if value > (math.MaxUint64-digit)/10 {
@@ -29,7 +29,7 @@ func number(b []byte) (value uint64, length int) {
 
 // limit parses a limit file: a number, or "max" (v2) or "-1" for none.
 func limit(b []byte) uint64 {
-	v, n := number(b)
+	v, n := LeadingNumber(b)
 	if n == 0 || v >= v1Unlimited {
 		return NoLimit
 	}
@@ -51,7 +51,7 @@ func eachPair(text []byte, f func(key []byte, value uint64)) {
 		if i <= 0 {
 			continue
 		}
-		if v, n := number(line[i+1:]); n > 0 {
+		if v, n := LeadingNumber(line[i+1:]); n > 0 {
 			f(line[:i], v)
 		}
 	}

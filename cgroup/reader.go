@@ -209,7 +209,7 @@ func openIn(dir, name string) (fd int, err error) {
 	} else if err != nil {
 		return -1, err
 	}
-	defer unix.Close(d) //nolint:errcheck // nothing can be lost
+	defer unix.Close(d)
 	fd, err = unix.Openat(d, name, unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NOCTTY, 0)
 	switch {
 	case err == nil:

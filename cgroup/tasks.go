@@ -37,7 +37,7 @@ func (r *Reader) Tasks(dst []int, limit int) (tids []int, total int, err error) 
 	if w.cut && c.name == controllerPids {
 		text, err := r.read(c, 0, 0, "pids.current", s)
 		if err == nil {
-			if n, _ := number(text); n < 1<<31 {
+			if n, _ := LeadingNumber(text); n < 1<<31 {
 				total = max(total, int(n))
 			}
 		} else if !errors.Is(err, errAbsent) {
@@ -106,7 +106,7 @@ func (w *taskWalk) list(dir string, buf []byte) error {
 			if i < 0 {
 				break
 			}
-			if tid, digits := number(text[:i]); digits > 0 && tid > 0 && tid < 1<<31 {
+			if tid, digits := LeadingNumber(text[:i]); digits > 0 && tid > 0 && tid < 1<<31 {
 				w.seen++
 				if w.room > 0 {
 					w.tids = append(w.tids, int(tid))

@@ -97,18 +97,3 @@ func (c *cached[T]) close() {
 	defer c.mu.Unlock()
 	c.closeFile()
 }
-
-// leadingNumber parses the decimal number at the start of b, and reports how
-// many bytes it took: 0 when there is none. It saturates.
-func leadingNumber(b []byte) (value uint64, length int) {
-	for length < len(b) && b[length] >= '0' && b[length] <= '9' {
-		digit := uint64(b[length] - '0')
-		if value > (math.MaxUint64-digit)/10 {
-			value = math.MaxUint64
-		} else {
-			value = value*10 + digit
-		}
-		length++
-	}
-	return value, length
-}

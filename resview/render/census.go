@@ -56,9 +56,7 @@ func (c *Container) tasks(now time.Time) (tasks, error) {
 	var total int
 	var err error
 	s.tids, total, err = c.group.Tasks(s.tids[:0], maxTasks)
-	if errors.Is(err, cgroup.ErrNoController) {
-		err = nil
-	} else if err != nil {
+	if err != nil && !errors.Is(err, cgroup.ErrNoController) {
 		return tasks{}, err
 	}
 	if s.buf == nil {
@@ -121,7 +119,7 @@ func (h *Host) innerPID(tid int, buf []byte) int {
 	}
 	line, _, _ := bytes.Cut(rest, []byte("\n"))
 	if fields := bytes.Fields(line); len(fields) > 1 {
-		if v, n := leadingNumber(fields[1]); n > 0 && v < 1<<31 {
+		if v, n := cgroup.LeadingNumber(fields[1]); n > 0 && v < 1<<31 {
 			return int(v)
 		}
 	}
@@ -135,7 +133,7 @@ func (h *Host) readProc(name string, buf []byte) []byte {
 	if err != nil {
 		return nil
 	}
-	defer unix.Close(fd) //nolint:errcheck // read-only: nothing can be lost
+	defer unix.Close(fd)
 	n, err := unix.Read(fd, buf)
 	if err != nil {
 		return nil

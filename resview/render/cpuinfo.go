@@ -51,7 +51,7 @@ func processorOf(stanza []byte) (id int, ok bool) {
 		if !found {
 			continue
 		}
-		v, n := leadingNumber(bytes.TrimLeft(rest, " \t"))
+		v, n := cgroup.LeadingNumber(bytes.TrimLeft(rest, " \t"))
 		return int(min(v, 1<<30)), n > 0
 	}
 	return 0, false

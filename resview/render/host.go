@@ -217,7 +217,7 @@ func fieldAfter(text []byte, key string) (uint64, bool) {
 			text = nil
 		}
 		if rest, ok := bytes.CutPrefix(line, []byte(key)); ok {
-			if v, n := leadingNumber(bytes.TrimLeft(rest, " \t")); n > 0 {
+			if v, n := cgroup.LeadingNumber(bytes.TrimLeft(rest, " \t")); n > 0 {
 				return v, true
 			}
 		}
@@ -235,10 +235,10 @@ func parseBootTime(text []byte) (int64, error) {
 
 // parseUptime parses /proc/uptime ("829.62 1480.05").
 func parseUptime(text []byte) (time.Duration, error) {
-	whole, n := leadingNumber(text)
+	whole, n := cgroup.LeadingNumber(text)
 	if n == 0 || len(text) < n+3 || text[n] != '.' || whole > 1<<32 {
 		return 0, fmt.Errorf("%q is not an uptime", text)
 	}
-	part, _ := leadingNumber(text[n+1 : n+3])
+	part, _ := cgroup.LeadingNumber(text[n+1 : n+3])
 	return time.Duration(whole)*time.Second + time.Duration(part)*10*time.Millisecond, nil
 }

@@ -25,43 +25,65 @@ func TestMemoryReckoning(t *testing.T) {
 		set  func(m *cgroup.Memory)
 		want mem
 	}{
-		{"no limit: the host's total", func(m *cgroup.Memory) { m.Usage = 24 * mib },
-			mem{total: 1024 * mib, free: 1000 * mib, available: 1000 * mib}},
-		{"a limit above the host's memory is none", func(m *cgroup.Memory) { m.Limit = 4096 * mib },
-			mem{total: 1024 * mib, free: 1024 * mib, available: 1024 * mib}},
-		{"more used than the limit", func(m *cgroup.Memory) { m.Limit, m.Usage = 64*mib, 65*mib },
-			mem{total: 64 * mib}},
-		{"page cache is available but for the watermark's part of it",
+		{
+			"no limit: the host's total", func(m *cgroup.Memory) { m.Usage = 24 * mib },
+			mem{total: 1024 * mib, free: 1000 * mib, available: 1000 * mib},
+		},
+		{
+			"a limit above the host's memory is none", func(m *cgroup.Memory) { m.Limit = 4096 * mib },
+			mem{total: 1024 * mib, free: 1024 * mib, available: 1024 * mib},
+		},
+		{
+			"more used than the limit", func(m *cgroup.Memory) { m.Limit, m.Usage = 64*mib, 65*mib },
+			mem{total: 64 * mib},
+		},
+		{
+			"page cache is available but for the watermark's part of it",
 			func(m *cgroup.Memory) {
 				m.Limit, m.Usage = 256*mib, 110*mib
 				m.File, m.InactiveFile = 100*mib, 100*mib
 			},
-			mem{total: 256 * mib, free: 146 * mib, available: 246*mib - lowWatermark(256*mib), cached: 100 * mib}},
-		{"dirty, shmem and unevictable cache is not",
+			mem{total: 256 * mib, free: 146 * mib, available: 246*mib - lowWatermark(256*mib), cached: 100 * mib},
+		},
+		{
+			"dirty, shmem and unevictable cache is not",
 			func(m *cgroup.Memory) {
 				m.Limit, m.Usage = 256*mib, 110*mib
 				m.File, m.Shmem, m.Unevictable = 100*mib, 50*mib, 20*mib
 				m.InactiveAnon, m.InactiveFile, m.Dirty = 50*mib, 30*mib, 30*mib
 			},
-			mem{total: 256 * mib, free: 146 * mib, available: 146 * mib, cached: 100 * mib}},
-		{"the outer group has less to give",
+			mem{total: 256 * mib, free: 146 * mib, available: 146 * mib, cached: 100 * mib},
+		},
+		{
+			"the outer group has less to give",
 			func(m *cgroup.Memory) {
 				m.Limit, m.Usage, m.OuterFree, m.OuterAvailable = 256*mib, 10*mib, 5*mib, 7*mib
 				m.File, m.InactiveFile = 9*mib, 9*mib
 			},
-			mem{total: 256 * mib, free: 5 * mib, available: 7 * mib, cached: 9 * mib}},
-		{"usage that lags behind memory.stat", func(m *cgroup.Memory) { m.Limit, m.File, m.Anon = 64*mib, 40*mib, 30*mib },
-			mem{total: 64 * mib, cached: 40 * mib}},
-		{"swap: v2", func(m *cgroup.Memory) { m.SwapAccounted, m.SwapLimit, m.Swap = true, 100*mib, 30*mib },
-			mem{total: 1024 * mib, free: 1024 * mib, available: 1024 * mib, swapTotal: 100 * mib, swapUsed: 30 * mib}},
-		{"swap: v1 counts it with the memory",
+			mem{total: 256 * mib, free: 5 * mib, available: 7 * mib, cached: 9 * mib},
+		},
+		{
+			"usage that lags behind memory.stat", func(m *cgroup.Memory) { m.Limit, m.File, m.Anon = 64*mib, 40*mib, 30*mib },
+			mem{total: 64 * mib, cached: 40 * mib},
+		},
+		{
+			"swap: v2", func(m *cgroup.Memory) { m.SwapAccounted, m.SwapLimit, m.Swap = true, 100*mib, 30*mib },
+			mem{total: 1024 * mib, free: 1024 * mib, available: 1024 * mib, swapTotal: 100 * mib, swapUsed: 30 * mib},
+		},
+		{
+			"swap: v1 counts it with the memory",
 			func(m *cgroup.Memory) { m.SwapAccounted, m.Limit, m.MemSwapLimit = true, 256*mib, 384*mib },
-			mem{total: 256 * mib, free: 256 * mib, available: 256 * mib, swapTotal: 128 * mib}},
-		{"swap: v1 without any",
+			mem{total: 256 * mib, free: 256 * mib, available: 256 * mib, swapTotal: 128 * mib},
+		},
+		{
+			"swap: v1 without any",
 			func(m *cgroup.Memory) { m.SwapAccounted, m.Limit, m.MemSwapLimit, m.Swap = true, 256*mib, 256*mib, 1 },
-			mem{total: 256 * mib, free: 256 * mib, available: 256 * mib}},
-		{"swap: the host's", func(m *cgroup.Memory) { m.SwapAccounted = true },
-			mem{total: 1024 * mib, free: 1024 * mib, available: 1024 * mib, swapTotal: 512 * mib}},
+			mem{total: 256 * mib, free: 256 * mib, available: 256 * mib},
+		},
+		{
+			"swap: the host's", func(m *cgroup.Memory) { m.SwapAccounted = true },
+			mem{total: 1024 * mib, free: 1024 * mib, available: 1024 * mib, swapTotal: 512 * mib},
+		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			m := unlimited()
