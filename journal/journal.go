@@ -38,6 +38,11 @@ func New(stateDir, component string) *slog.Logger {
 	return slog.New(slog.NewTextHandler(f, nil)).With("component", component)
 }
 
+// OneLine is an error's text as one line, whatever was joined or quoted into it.
+func OneLine(err error) string {
+	return strings.Join(strings.FieldsFunc(err.Error(), func(r rune) bool { return r == '\n' || r == '\r' }), "; ")
+}
+
 func openLog(path string) (*os.File, error) {
 	if st, err := os.Lstat(path); err == nil && st.Size() > maxLogBytes {
 		if err := os.Rename(path, path+".1"); err != nil && !errors.Is(err, os.ErrNotExist) {

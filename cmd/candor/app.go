@@ -9,7 +9,6 @@ import (
 	"candor.dev/candor/journal"
 	"candor.dev/candor/lifecycle"
 	"candor.dev/candor/policy"
-	"candor.dev/candor/shim/prepare"
 	"candor.dev/candor/statedir"
 	"candor.dev/candor/version"
 	"github.com/urfave/cli/v2"
@@ -54,7 +53,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 		c.OnUsageError = usageError
 	}
 	if err := a.Run(args); err != nil {
-		fmt.Fprintf(stderr, "candor: %s\n", prepare.OneLine(err))
+		fmt.Fprintf(stderr, "candor: %s\n", journal.OneLine(err))
 		return 1
 	}
 	return 0

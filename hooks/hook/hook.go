@@ -62,7 +62,7 @@ func (h Hook) Main(args []string, stdin io.Reader, stdout, stderr io.Writer) int
 	o, err := parseOptions(args)
 	switch {
 	case err != nil:
-		fmt.Fprintf(stderr, "%s: %s\n", h.Name, oneLine(err))
+		fmt.Fprintf(stderr, "%s: %s\n", h.Name, journal.OneLine(err))
 		return 2
 	case o.help:
 		fmt.Fprintf(stdout, usage, h.Name, h.Summary, policy.DefaultPath)
@@ -73,12 +73,12 @@ func (h Hook) Main(args []string, stdin io.Reader, stdout, stderr io.Writer) int
 	}
 	call, stateDir, err := h.read(o, stdin)
 	if err != nil {
-		fmt.Fprintf(stderr, "%s: %s\n", h.Name, oneLine(err))
-		journal.New(stateDir, h.Name).Error(oneLine(err))
+		fmt.Fprintf(stderr, "%s: %s\n", h.Name, journal.OneLine(err))
+		journal.New(stateDir, h.Name).Error(journal.OneLine(err))
 		return 1
 	}
 	if err := h.run(call, stateDir); err != nil {
-		fmt.Fprintf(stderr, "%s: container %s: %s\n", h.Name, call.Container.ID, oneLine(err))
+		fmt.Fprintf(stderr, "%s: container %s: %s\n", h.Name, call.Container.ID, journal.OneLine(err))
 		if !h.AfterEnd {
 			return 1
 		}
@@ -148,7 +148,7 @@ func (h Hook) run(call Call, stateDir string) error {
 			return err
 		}
 		if err := h.Run(ctx, call); err != nil {
-			log.Error(oneLine(err), "container", call.Container.ID, "caller", call.Caller)
+			log.Error(journal.OneLine(err), "container", call.Container.ID, "caller", call.Caller)
 			return err
 		}
 		return nil
@@ -231,11 +231,6 @@ func checkID(id string) error {
 		}
 	}
 	return nil
-}
-
-// oneLine is an error as one line, whatever was joined or quoted into it.
-func oneLine(err error) string {
-	return strings.Join(strings.FieldsFunc(err.Error(), func(r rune) bool { return r == '\n' || r == '\r' }), "; ")
 }
 
 // ExitMain is [Hook.Main] for a main function.

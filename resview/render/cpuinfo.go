@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"errors"
 	"slices"
+
+	"candor.dev/candor/cgroup"
 )
 
 // hostCPUInfo is the host's /proc/cpuinfo, cut up.
