@@ -323,3 +323,21 @@ func TestDirectPacketsAreNone(t *testing.T) {
 		t.Errorf("direct_qlen is %d, %v", have, ok)
 	}
 }
+
+// fq_codel shows each flow that has packets as a class of the device: with
+// traffic on it, e.g. the kernel's own router solicitation, a limit that was set
+// did not compare (Debian's 6.12; the kernel that had no fq_codel never showed it).
+func TestClassesOfTheLeafAreNotCandors(t *testing.T) {
+	w := newWire(t)
+	_, err := Shape(w.inside, w.eth0(t), 10_000_000)
+	must(t, err)
+	index := w.eth0(t).Attrs().Index
+	const leaf = 2 << 16
+	must(t, w.in.modify(unix.RTM_NEWQDISC, unix.NLM_F_CREATE|unix.NLM_F_REPLACE, index, leaf, classID, "htb", htbRoot()))
+	must(t, w.in.modify(unix.RTM_NEWTCLASS, unix.NLM_F_CREATE, index, leaf|1, leaf, "htb", class{rate: 1000, buffer: 1000, quantum: 1000}.options()))
+	classes, err := w.in.classes(index)
+	must(t, err)
+	if len(classes) != 1 || classes[0].handle != classID {
+		t.Errorf("classes %+v", classes)
+	}
+}

@@ -3,6 +3,7 @@ package egress
 import (
 	"encoding/binary"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/vishvananda/netlink"
@@ -53,8 +54,11 @@ func (c *conn) qdiscs(index int) ([]object, error) {
 	return c.objects(unix.RTM_GETQDISC, unix.RTM_NEWQDISC, index)
 }
 
+// classes returns the classes of a device's root qdisc. Those of the qdiscs below
+// are not among them: fq_codel shows each flow that has packets as a class.
 func (c *conn) classes(index int) ([]object, error) {
-	return c.objects(unix.RTM_GETTCLASS, unix.RTM_NEWTCLASS, index)
+	all, err := c.objects(unix.RTM_GETTCLASS, unix.RTM_NEWTCLASS, index)
+	return slices.DeleteFunc(all, func(o object) bool { return o.handle&0xffff0000 != rootHandle }), err
 }
 
 func (c *conn) objects(get int, answer uint16, index int) ([]object, error) {
