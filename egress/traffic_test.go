@@ -164,6 +164,7 @@ func TestAFloodStaysWithinLimitAndBurst(t *testing.T) {
 			conn, err := w.dial("udp", net.JoinHostPort(tt.host, "9"), level, unix.UDP_SEGMENT, tt.option)
 			must(t, err)
 			defer conn.Close()
+			untilAnswered(t, conn)
 			before := w.sent(t)
 			wireBefore := w.received(t)
 			start := time.Now()
@@ -240,4 +241,17 @@ func TestARPIsInTheClass(t *testing.T) {
 	if counted == 0 || arrived > counted {
 		t.Errorf("class counted %d packets, %d arrived", counted, arrived)
 	}
+}
+
+// untilAnswered waits for the peer to refuse a datagram. The first neighbour
+// solicitation on a new veth may come before the peer has joined the group that
+// it goes to; the next one goes out a second later.
+func untilAnswered(t *testing.T, conn net.Conn) {
+	t.Helper()
+	for start := time.Now(); time.Since(start) < 5*time.Second; time.Sleep(5 * time.Millisecond) {
+		if _, err := conn.Write([]byte{0}); errors.Is(err, unix.ECONNREFUSED) {
+			return
+		}
+	}
+	t.Fatal("the peer does not answer")
 }
