@@ -85,21 +85,42 @@ type NIC struct {
 	PermanentMAC string `json:"permanent_mac,omitempty"`
 	// ParentDevice and ParentBus are the kernel's names of the device below,
 	// such as 0000:3b:02.1 and pci; empty for virtual devices.
-	ParentDevice string    `json:"parent_device,omitempty"`
-	ParentBus    string    `json:"parent_bus,omitempty"`
-	Type         string    `json:"type,omitempty"` // rtnl link kind: veth, macvlan; empty for hardware
-	MAC          string    `json:"mac"`
-	AltNames     []string  `json:"alt_names,omitempty"`
-	Alias        string    `json:"alias,omitempty"`
-	MTU          int       `json:"mtu"`
-	TxQueueLen   int       `json:"tx_queue_len"`
-	GSOMaxSize   uint32    `json:"gso_max_size,omitempty"`
-	Up           bool      `json:"up"`
-	Addresses    []Address `json:"addresses,omitempty"`
-	Routes       []Route   `json:"routes,omitempty"`
+	ParentDevice string   `json:"parent_device,omitempty"`
+	ParentBus    string   `json:"parent_bus,omitempty"`
+	Type         string   `json:"type,omitempty"` // rtnl link kind: veth, macvlan; empty for hardware
+	MAC          string   `json:"mac"`
+	AltNames     []string `json:"alt_names,omitempty"`
+	Alias        string   `json:"alias,omitempty"`
+	MTU          int      `json:"mtu"`
+	TxQueueLen   int      `json:"tx_queue_len"`
+	GSOMaxSize   uint32   `json:"gso_max_size,omitempty"`
+	// Link is nil in records from before it was taken down.
+	Link      *LinkSettings `json:"link,omitempty"`
+	Up        bool          `json:"up"`
+	Addresses []Address     `json:"addresses,omitempty"`
+	Routes    []Route       `json:"routes,omitempty"`
 	// Sysctls are per-interface settings that a move resets, by their path
 	// below /proc/sys/net ("ipv4/conf/%s/rp_filter").
 	Sysctls map[string]string `json:"sysctls,omitempty"`
+}
+
+// LinkSettings are what a NIC takes with it when it moves, as whoever had it last
+// set it: the next one would find a NIC without ARP, or one that listens to all.
+type LinkSettings struct {
+	// Flags are those of IFF_NOARP, IFF_PROMISC, IFF_ALLMULTI and
+	// IFF_MULTICAST that are set (netdevice(7)).
+	Flags uint32 `json:"flags"`
+	// Broadcast is the link's broadcast address.
+	Broadcast string `json:"broadcast,omitempty"`
+	Group     uint32 `json:"group,omitempty"`
+	// Sizes in bytes, GSOMaxSegs in segments; 0 where the kernel has none.
+	GSOMaxSegs     uint32 `json:"gso_max_segs,omitempty"`
+	GROMaxSize     uint32 `json:"gro_max_size,omitempty"`
+	GSOIPv4MaxSize uint32 `json:"gso_ipv4_max_size,omitempty"`
+	GROIPv4MaxSize uint32 `json:"gro_ipv4_max_size,omitempty"`
+	// Offloads are the features that are wanted, as the running kernel
+	// numbers them (ETHTOOL_GFEATURES); none where there was no asking.
+	Offloads []uint32 `json:"offloads,omitempty"`
 }
 
 // Address is an address of an interface.

@@ -49,6 +49,9 @@ func GiveBack(ctx context.Context, host *Namespace, inside []*Namespace, rec *le
 			return errors.Join(errs...)
 		}
 	}
+	for _, place := range places {
+		fail("take off what the container put on it", removeUppers(host, link, place))
+	}
 	r := restore{host: host, link: link, rec: rec, fail: fail}
 	r.run()
 	return errors.Join(errs...)
@@ -60,6 +63,11 @@ func GiveBack(ctx context.Context, host *Namespace, inside []*Namespace, rec *le
 func bringHome(ctx context.Context, host, ns *Namespace, link netlink.Link, rec *ledger.NIC) (netlink.Link, error) {
 	attrs := link.Attrs()
 	errs := []error{ns.handle.LinkSetDown(link)}
+	// The host's IPv6 looks at the flags when the NIC arrives: one without ARP
+	// would have no detection of duplicates for good.
+	if want := rec.Link; want != nil && attrs.RawFlags&travellingFlags != want.Flags {
+		errs = append(errs, ns.setFlags(attrs.Index, want.Flags, travellingFlags))
+	}
 	// Altnames travel with the device, and one that the host has would stop
 	// the move. The container may have added any; the host's are in the record.
 	for _, name := range attrs.AltNames {

@@ -22,11 +22,14 @@ func TestContainerChangedTheNIC(t *testing.T) {
 			"link set net0 down", "link set net0 address 02:00:00:00:00:01", "link set net0 mtu 1300 alias mine txqueuelen 5",
 			"link set net0 gso_max_size 20000", "link set net0 name eth7", "link set eth7 up",
 		},
-		"down":          {"link set net0 down"},
-		"addresses":     {"addr flush dev net0", "addr add 10.10.10.10/24 dev net0"},
-		"other altname": {"link property add dev net0 altname low0", "link property add dev net0 altname ens5"},
-		"bridge port":   {"link add br0 type bridge", "link set net0 master br0"},
-		"macvlan on it": {"link add mv0 link net0 type macvlan", "link set mv0 up"},
+		"down":             {"link set net0 down"},
+		"addresses":        {"addr flush dev net0", "addr add 10.10.10.10/24 dev net0"},
+		"other altname":    {"link property add dev net0 altname low0", "link property add dev net0 altname ens5"},
+		"bridge port":      {"link add br0 type bridge", "link set net0 master br0"},
+		"flags":            {"link set net0 promisc on", "link set net0 allmulticast on", "link set net0 arp off", "link set net0 multicast off"},
+		"sizes":            {"link set net0 gro_max_size 9000", "link set net0 gso_max_segs 2"},
+		"group, broadcast": {"link set net0 group 77", "link set net0 broadcast 01:02:03:04:05:06"},
+		"macvlan on it":    {"link add mv0 link net0 type macvlan", "link set mv0 up"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -42,6 +45,49 @@ func TestContainerChangedTheNIC(t *testing.T) {
 			}
 			l.mustGiveBack(rec, before)
 		})
+	}
+}
+
+// What sits on a NIC stays on it when the NIC moves, in a namespace that somebody
+// else may keep alive: it would hear and speak on the host's wire.
+func TestNothingOfTheContainersStaysOnTheNIC(t *testing.T) {
+	t.Parallel()
+	l := newLab(t, "veth")
+	l.rich()
+	before, rec := l.state(l.host, "ens5"), l.snapshot()
+	l.mustAttach(rec, full())
+	for _, c := range []string{
+		"link add mv0 link net0 type macvlan mode bridge", "link set mv0 up",
+		"link add mv1 link net0 type macvlan mode bridge",
+	} {
+		l.ip(l.container, c)
+	}
+	l.mustGiveBack(rec, before)
+	if left := l.links(l.container); slices.Contains(left, "mv0") || slices.Contains(left, "mv1") {
+		t.Errorf("on the host's NIC sit devices of the container's: %v", left)
+	}
+}
+
+func TestOffloadsComeBack(t *testing.T) {
+	t.Parallel()
+	l := newLab(t, "veth")
+	if !l.try(l.host, "ethtool", "-K", "ens5", "gro", "on", "tx-udp-segmentation", "off") {
+		t.Skip("ethtool cannot set the features of a veth here")
+	}
+	features := func(dev string) string { return run(t, "nsenter", "--net=/run/netns/"+l.host, "ethtool", "-k", dev) }
+	before := features("ens5")
+	rec := l.snapshot()
+	l.mustAttach(rec, full())
+	if !l.try(l.container, "ethtool", "-K", "net0", "gro", "off", "tso", "off", "gso", "off", "sg", "off", "tx", "off", "rx", "off") {
+		t.Fatal("ethtool cannot set the features in the container")
+	}
+	for range 2 {
+		if err := l.giveBack(rec); err != nil {
+			t.Fatal(err)
+		}
+		if now := features("ens5"); now != before {
+			t.Fatalf("the features are other ones:\n%s", difference(before, now))
+		}
 	}
 }
 

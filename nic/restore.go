@@ -44,6 +44,7 @@ func (r *restore) run() {
 	if rec.GSOMaxSize != 0 && attrs.GSOMaxSize != rec.GSOMaxSize {
 		r.fail("set its GSO size", h.LinkSetGSOMaxSize(r.link, int(rec.GSOMaxSize)))
 	}
+	r.settings()
 	// Before it is up: disable_ipv6 and addr_gen_mode say what happens then.
 	r.fail("restore its settings", r.host.setSysctls(attrs.Name, rec.Sysctls))
 	r.look()

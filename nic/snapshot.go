@@ -91,6 +91,9 @@ func snapshot(host *Namespace, link netlink.Link) (ledger.NIC, error) {
 			rec.Routes = append(rec.Routes, recordRoute(r))
 		}
 	}
+	if rec.Link, err = host.linkSettings(link); err != nil {
+		return ledger.NIC{}, err
+	}
 	if rec.Sysctls, err = host.sysctls(attrs.Name); err != nil {
 		return ledger.NIC{}, err
 	}
