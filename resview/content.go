@@ -13,6 +13,12 @@ import (
 const (
 	// contentAge is how long rendered content is given to further readers.
 	contentAge = 100 * time.Millisecond
+	// sizeAge is how long a size holds that was told: content for which
+	// there is that much time left is what an open(2) after it will read.
+	// The kernel may believe it for sizeSlack less, the time between the
+	// open and its first read.
+	sizeAge   = 60 * time.Millisecond
+	sizeSlack = 20 * time.Millisecond
 	// replayAge is how old content may be with which a request is answered
 	// again.
 	replayAge = 2 * time.Second
@@ -99,13 +105,13 @@ func (c *container) close() {
 	}
 }
 
-// read returns the file's content: not older than contentAge if that can be had
-// in time, else the last good one. alive is called now and then while it waits.
-func (c *container) read(file int, alive func()) (*version, error) {
+// read returns the file's content: not older than age if that can be had in
+// time, else the last good one. alive is called now and then while it waits.
+func (c *container) read(file int, age time.Duration, alive func()) (*version, error) {
 	f := &c.files[file]
 	good := f.good.Load()
 	now := time.Now()
-	if good != nil && now.Sub(good.at) < contentAge {
+	if good != nil && now.Sub(good.at) < age {
 		return good, nil
 	}
 	f.mu.Lock()
@@ -267,7 +273,7 @@ func (c *container) readFile(file int, a readArgs, w work) ([]byte, error) {
 	}
 	if v == nil || a.offset == 0 && time.Since(v.at) >= age {
 		var err error
-		if v, err = c.read(file, w.alive); err != nil {
+		if v, err = c.read(file, contentAge, w.alive); err != nil {
 			return nil, err
 		}
 		c.pin(a.fh, v)

@@ -41,7 +41,7 @@ func (s *Server) handle(req request, buf []byte, w work) reply {
 	case opLookup:
 		return s.lookup(req, buf)
 	case opGetattr:
-		return s.getattr(req, buf)
+		return s.getattr(req, buf, w)
 	case opOpen:
 		return s.open(req, buf, w)
 	case opRead:
@@ -99,15 +99,35 @@ func (s *Server) lookup(req request, buf []byte) reply {
 	return failure(unix.ENOENT)
 }
 
-func (s *Server) getattr(req request, buf []byte) reply {
+// getattr tells the true size of a file, and for so short a time that the kernel
+// asks again at almost every open(2) (the mount has default_permissions for
+// that). read(2) does not care for the size, but sendfile(2) and splice(2) do:
+// since Linux 6.5 they read through the page cache also where FOPEN_DIRECT_IO is
+// set (fuse_splice_read is filemap_splice_read) and stop at the size. With 0, as
+// procfs has it, busybox's cat printed nothing.
+func (s *Server) getattr(req request, buf []byte, w work) reply {
 	if req.node == rootNode {
-		return attrReply(buf, attributes{node: rootNode, dir: true}, time.Now())
+		return attrReply(buf, attributes{node: rootNode, dir: true}, forever*time.Second, time.Now())
 	}
-	_, file, ok := splitNode(req.node)
+	id, file, ok := splitNode(req.node)
 	if !ok {
 		return failure(unix.ESTALE)
 	}
-	return attrReply(buf, attributes{node: req.node, dir: file < 0}, time.Now())
+	if file < 0 {
+		return attrReply(buf, attributes{node: req.node, dir: true}, forever*time.Second, time.Now())
+	}
+	c, err := s.tree.byID(id, w.alive)
+	if err != nil {
+		return errno(err)
+	}
+	a := attributes{node: req.node}
+	// Content that cannot be had is told at the read, with its reason.
+	v, err := c.read(file, contentAge-sizeAge, w.alive)
+	if err != nil {
+		return attrReply(buf, a, 0, time.Now())
+	}
+	a.size = len(v.data)
+	return attrReply(buf, a, sizeAge-sizeSlack, time.Now())
 }
 
 func (s *Server) open(req request, buf []byte, w work) reply {

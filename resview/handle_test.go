@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"candor.dev/candor/ledger"
 	"golang.org/x/sys/unix"
@@ -100,6 +101,36 @@ func TestEveryFileIsFoundAndRead(t *testing.T) {
 		if rest := c.read(node, fh, uint64(len(got)), 4096); rest != "" {
 			t.Errorf("%s at its end = %q", file.Name, rest)
 		}
+	}
+}
+
+// sendfile(2) stops at the size that the kernel was told.
+func TestASizeIsThatOfTheContentThatIsReadNext(t *testing.T) {
+	store, f := newStore(t), &fakes{}
+	writeRecord(t, store, "c1", &ledger.View{ID: 5})
+	f.add(5)
+	c := client{t, server(t, store, newSlots(t), f, 1)}
+	node := c.file("c1", "meminfo")
+	for range 5 {
+		r := c.ask(opGetattr, node, make([]byte, 16))
+		if r.errno != 0 {
+			t.Fatalf("getattr: %v", r.errno)
+		}
+		size, valid := le.Uint64(r.fixed[16+8:]), time.Duration(le.Uint32(r.fixed[8:]))
+		if le.Uint64(r.fixed) != 0 || valid <= 0 || valid > sizeAge {
+			t.Errorf("believed for %d s and %s, content changes after %s", le.Uint64(r.fixed), valid, contentAge)
+		}
+		time.Sleep(valid) // the last moment at which the kernel may not ask again
+		if got := c.read(node, c.open(node), 0, 4096); uint64(len(got)) != size {
+			t.Errorf("size %d, then %d bytes: %q", size, len(got), got)
+		}
+		time.Sleep(30 * time.Millisecond)
+	}
+	// What was looked up is never believed to have the size 0.
+	dir, _ := c.lookup(rootNode, "c1")
+	r := c.ask(opLookup, dir, append([]byte("meminfo"), 0))
+	if r.errno != 0 || le.Uint64(r.fixed[24:]) != 0 || le.Uint32(r.fixed[36:]) != 0 {
+		t.Errorf("attributes of a looked-up file are believed: % x", r.fixed[:40])
 	}
 }
 

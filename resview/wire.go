@@ -142,6 +142,7 @@ func putHeader(b []byte, unique uint64, r reply) {
 type attributes struct {
 	node uint64
 	dir  bool
+	size int // in bytes, of a file
 }
 
 func (a attributes) mode() uint32 {
@@ -151,12 +152,12 @@ func (a attributes) mode() uint32 {
 	return unix.S_IFREG | 0o444
 }
 
-// put writes struct fuse_attr. The size is 0 as in procfs: with direct I/O the
-// kernel does not believe it, and the true one is known only after rendering.
+// put writes struct fuse_attr.
 func (a attributes) put(b []byte, now time.Time) {
 	clear(b[:attrSize])
 	sec, nsec := uint64(now.Unix()), uint32(now.Nanosecond())
 	le.PutUint64(b, a.node)
+	le.PutUint64(b[8:], uint64(a.size))
 	for _, at := range []int{24, 32, 40} {
 		le.PutUint64(b[at:], sec)
 	}
@@ -172,23 +173,27 @@ func (a attributes) put(b []byte, now time.Time) {
 	le.PutUint32(b[80:], 4096) // preferred size of reads
 }
 
-// attrReply answers GETATTR.
-func attrReply(buf []byte, a attributes, now time.Time) reply {
+// attrReply answers GETATTR. valid is how long the kernel may believe it.
+func attrReply(buf []byte, a attributes, valid time.Duration, now time.Time) reply {
 	b := buf[:16+attrSize]
 	clear(b)
-	le.PutUint64(b, forever)
+	le.PutUint64(b, uint64(valid/time.Second))
+	le.PutUint32(b[8:], uint32(valid%time.Second))
 	a.put(b[16:], now)
 	return reply{fixed: b}
 }
 
 // entryReply answers LOOKUP. entryValid is in seconds: how long the kernel may
-// believe that the name means this node.
+// believe that the name means this node. It never believes the attributes of a
+// file, whose size it has to ask for.
 func entryReply(buf []byte, a attributes, entryValid uint64, now time.Time) reply {
 	b := buf[:40+attrSize]
 	clear(b)
 	le.PutUint64(b, a.node)
 	le.PutUint64(b[16:], entryValid)
-	le.PutUint64(b[24:], forever)
+	if a.dir {
+		le.PutUint64(b[24:], forever)
+	}
 	a.put(b[40:], now)
 	return reply{fixed: b}
 }
