@@ -37,6 +37,10 @@ type Container struct {
 	// its end.
 	PID  int
 	Spec Spec
+	// Late says that the front door calls [Node.Late] before it starts the
+	// container. Without it a network that comes after create would stay
+	// without its limit.
+	Late bool
 }
 
 // Spec is what candor reads of a container's config.json.

@@ -14,14 +14,19 @@ import (
 )
 
 // shape puts the record's limit on every device in the container's network
-// namespace. Where there is none yet the record becomes pending: the engine
-// brings the network after create, and [Node.Late] shapes it before start.
-func (n *Node) shape(lock *ledger.Lock, r *ledger.Record, target *nic.Namespace) error {
+// namespace. Where there is none yet the record becomes pending, if somebody
+// comes back later: the engine brings the network after create, and [Node.Late]
+// shapes it before start.
+func (n *Node) shape(lock *ledger.Lock, r *ledger.Record, target *nic.Namespace, late bool) error {
 	links, err := egress.Devices(target)
 	if err != nil {
 		return fmt.Errorf("list the container's network devices: %w", err)
 	}
 	if len(links) == 0 {
+		if !late {
+			return fmt.Errorf("%segress-limit=%s: the container has no network device yet, and one that its engine makes after create would stay without the limit: run it under io.containerd.candor.v1 or candor-runc",
+				request.Prefix, request.Rate(r.Egress.LimitBits))
+		}
 		r.State = ledger.Pending
 		return nil
 	}
@@ -74,11 +79,8 @@ func (n *Node) Late(ctx context.Context, id, bundle string) (err error) {
 		return fmt.Errorf("open the container's network namespace: %w", err)
 	}
 	defer target.Close()
-	if err := n.shape(lock, r, target); err != nil {
+	if err := n.shape(lock, r, target, false); err != nil {
 		return err
-	}
-	if r.State == ledger.Pending {
-		return fmt.Errorf("%segress-limit=%s: the container has no network device to limit", request.Prefix, request.Rate(r.Egress.LimitBits))
 	}
 	return lock.Write(r)
 }

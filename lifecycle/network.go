@@ -62,7 +62,7 @@ func (n *Node) AttachNetwork(ctx context.Context, c Container, p *policy.Policy,
 		return errors.New("the container has the host's network namespace: it can be given neither NIC nor limit; run it with a network namespace of its own")
 	}
 
-	a := attachment{node: n, host: host, target: target, grants: grants}
+	a := attachment{node: n, host: host, target: target, grants: grants, late: c.Late}
 	a.record = &ledger.Record{
 		Key: ledger.Key(c.ID, c.Bundle), ID: c.ID, Bundle: c.Bundle, Caller: caller, State: ledger.Intent,
 		Created: time.Now().UTC(), BootID: n.bootID, Owner: owner, Netns: target.ID(), HostNetns: host.ID(),
@@ -97,6 +97,7 @@ type attachment struct {
 	node         *Node
 	host, target *nic.Namespace
 	grants       []policy.Grant
+	late         bool
 	record       *ledger.Record
 	lock         *ledger.Lock
 }
@@ -125,7 +126,7 @@ func (a *attachment) run(ctx context.Context) (err error) {
 	}
 	a.record.State = ledger.Attached
 	if a.record.Egress != nil {
-		if err := a.node.shape(a.lock, a.record, a.target); err != nil {
+		if err := a.node.shape(a.lock, a.record, a.target, a.late); err != nil {
 			return err
 		}
 	}

@@ -269,6 +269,12 @@ func TestLimitOfALateNetworkWaitsForStart(t *testing.T) {
 	l := newLab(t)
 	before := l.state()
 	c := l.run("c1", map[string]string{request.KeyEgressLimit: "50M"})
+	// Under hooks.d alone nobody comes back before the start.
+	if err := l.attach(c); err == nil || !strings.Contains(err.Error(), "candor-runc") {
+		t.Errorf("attach = %v, want a refusal that says what to do", err)
+	}
+	l.wantNothingHeld(before)
+	c.Late = true
 	l.mustAttach(c)
 	if r, err := l.node.Store().Read(c.key()); err != nil || r.State != ledger.Pending {
 		t.Fatalf("record %+v, %v; want pending", r, err)

@@ -33,6 +33,15 @@ type Grant struct {
 	MTU int
 }
 
+// Unusable puts in front of the error of a policy that could not be loaded what
+// cannot be granted for it, and to whom.
+func Unusable(caller string, r request.Request, err error) error {
+	if r.Asked() == "" {
+		return err
+	}
+	return fmt.Errorf("%s for caller %s: %w", r.Asked(), plain(caller), err)
+}
+
 // GrantNIC decides whether the caller gets a NIC, and which one. The error is
 // one line with the pool, the caller and the file to look at.
 func (p *Policy) GrantNIC(caller string, n request.NIC) (Grant, error) {

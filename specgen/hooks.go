@@ -60,6 +60,10 @@ func newHook(name string, o Options) []byte {
 	if o.StateDir != "" {
 		h.Args = append(h.Args, "--state-dir", o.StateDir)
 	}
+	if name == HookNet {
+		// Whoever patches the spec also comes back before the start.
+		h.Args = append(h.Args, "--late")
+	}
 	h.Args = append(h.Args, "--caller", o.Caller)
 	return encode(h)
 }
@@ -73,6 +77,9 @@ func isOwn(h specs.Hook, name string) bool {
 	}
 	for i := 1; i < len(h.Args); i++ {
 		flag, _, joined := strings.Cut(h.Args[i], "=")
+		if flag == "--late" {
+			continue
+		}
 		if flag != "--config" && flag != "--state-dir" && flag != "--caller" {
 			return false
 		}

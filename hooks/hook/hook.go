@@ -7,7 +7,6 @@
 package hook
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -93,6 +92,8 @@ It is an OCI hook: the container's state comes on standard input.
 Options:
   --config FILE     the node's policy (default %s)
   --state-dir DIR   state directory, instead of the policy's
+  --late            the caller comes back before the start: a limit may wait for
+                    a network that is made after create (shim and wrapper do)
   --caller NAME     who asks: containerd:NAMESPACE, kubernetes:NAMESPACE,
                     docker, podman, crio or runc; without it nothing is granted
   --version, --help
@@ -113,7 +114,7 @@ func (h Hook) read(o options, stdin io.Reader) (call Call, stateDir string, err 
 	if err != nil {
 		return Call{}, stateDir, err
 	}
-	call = Call{Policy: p, Caller: o.caller, Container: lifecycle.Container{ID: st.ID, Bundle: st.Bundle, PID: st.PID}}
+	call = Call{Policy: p, Caller: o.caller, Container: lifecycle.Container{ID: st.ID, Bundle: st.Bundle, PID: st.PID, Late: o.late}}
 	if !h.AfterEnd {
 		if st.PID <= 0 {
 			return Call{}, stateDir, fmt.Errorf("container %s: its state has no pid: this hook runs at createRuntime", st.ID)
@@ -123,19 +124,12 @@ func (h Hook) read(o options, stdin io.Reader) (call Call, stateDir string, err 
 		}
 	}
 	if policyErr != nil && (!h.AfterEnd || o.stateDir == "") {
-		return Call{}, stateDir, fmt.Errorf("container %s: %w", st.ID, withAsked(call, policyErr))
+		if req, err := request.Parse(call.Container.Spec.Annotations); err == nil {
+			policyErr = policy.Unusable(call.Caller, req, policyErr)
+		}
+		return Call{}, stateDir, fmt.Errorf("container %s: %w", st.ID, policyErr)
 	}
 	return call, stateDir, nil
-}
-
-// withAsked puts in front of a policy's own error what cannot be granted for it,
-// and to whom.
-func withAsked(call Call, err error) error {
-	req, parseErr := request.Parse(call.Container.Spec.Annotations)
-	if parseErr != nil || req.Asked() == "" {
-		return err
-	}
-	return fmt.Errorf("%s for caller %s: %w", req.Asked(), cmp.Or(call.Caller, "(none)"), err)
 }
 
 // run does the hook's work where pid 1's mounts are.
@@ -159,7 +153,7 @@ func (h Hook) run(call Call, stateDir string) error {
 // the hook does.
 type options struct {
 	config, stateDir, caller string
-	help, version            bool
+	late, help, version      bool
 }
 
 func parseOptions(args []string) (options, error) {
@@ -174,6 +168,9 @@ func parseOptions(args []string) (options, error) {
 			continue
 		case "--version":
 			o.version = true
+			continue
+		case "--late":
+			o.late = true
 			continue
 		}
 		to, ok := values[name]

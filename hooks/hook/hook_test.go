@@ -21,6 +21,7 @@ func TestOptions(t *testing.T) {
 	}{
 		{"defaults", "", options{config: "/etc/candor/config.toml"}, ""},
 		{"both forms", "--config=/a --state-dir /b --caller containerd:default", options{config: "/a", stateDir: "/b", caller: "containerd:default"}, ""},
+		{"a switch", "--late --caller runc", options{config: "/etc/candor/config.toml", caller: "runc", late: true}, ""},
 		{"unknown", "--calller x", options{}, "--calller"},
 		{"no value", "--caller", options{}, "needs a value"},
 	} {

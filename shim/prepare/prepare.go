@@ -108,7 +108,7 @@ func (c Container) Run(ctx context.Context) (Prepared, error) {
 	p, err := loadPolicy(c.ConfigPath)
 	if err != nil {
 		if !req.Empty() {
-			return done, &Error{Precondition, err}
+			return done, &Error{Precondition, policy.Unusable(c.Caller(spec.Annotations), req, err)}
 		}
 		// A container that asks for nothing is not held up by a policy that
 		// an administrator is in the middle of editing.

@@ -113,7 +113,7 @@ func TestRunPatchesTheBundle(t *testing.T) {
 	if got := strings.Join(done.Changes.Hooks, " "); got != specgen.HookNet+" "+specgen.HookPoststop || done.StateDir != n.state {
 		t.Errorf("hooks %q, state in %q", got, done.StateDir)
 	}
-	want := `"args":["` + n.bin + `/candor-prestart-net","--config","` + n.config + `","--state-dir","` + n.state + `","--caller","containerd:default"]`
+	want := `"args":["` + n.bin + `/candor-prestart-net","--config","` + n.config + `","--state-dir","` + n.state + `","--late","--caller","containerd:default"]`
 	if got := n.read(t); !strings.Contains(got, want) {
 		t.Errorf("%s\nhas no %s", got, want)
 	}
