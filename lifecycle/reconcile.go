@@ -36,10 +36,7 @@ func (n *Node) Reconcile(ctx context.Context) error {
 	w := &watcher{node: n, owners: map[string]*watched{}}
 	defer w.close()
 	for ctx.Err() == nil {
-		w.refresh()
-		if err := w.sweep(ctx); err != nil {
-			n.Log.Error("reconcile", "error", err)
-		}
+		w.tell(errors.Join(w.refresh(), w.sweep(ctx)))
 		if err := w.wait(ctx, changes); err != nil {
 			return err
 		}
@@ -58,6 +55,7 @@ type watched struct {
 type watcher struct {
 	node   *Node
 	owners map[string]*watched
+	told   string
 }
 
 func (w *watcher) close() {
@@ -68,12 +66,22 @@ func (w *watcher) close() {
 	}
 }
 
-// refresh brings the owners into line with the ledger.
-func (w *watcher) refresh() {
-	records, err := w.node.store.List()
+// tell logs what stands in the way, once: it is met again every few seconds.
+func (w *watcher) tell(err error) {
+	text := ""
 	if err != nil {
-		w.node.Log.Error("read the ledger", "error", err)
+		text = err.Error()
 	}
+	if text != w.told && text != "" {
+		w.node.Log.Error("reconcile", "error", err)
+	}
+	w.told = text
+}
+
+// refresh brings the owners into line with the ledger. Records that it cannot
+// read are in the error.
+func (w *watcher) refresh() error {
+	records, err := w.node.store.List()
 	for _, o := range w.owners {
 		o.seen = false
 	}
@@ -103,6 +111,7 @@ func (w *watcher) refresh() {
 		}
 		delete(w.owners, key)
 	}
+	return err
 }
 
 // sweep gives back for every owner that has been dead for long enough.
