@@ -30,11 +30,16 @@ func (n *Node) shape(lock *ledger.Lock, r *ledger.Record, target *nic.Namespace,
 		r.State = ledger.Pending
 		return nil
 	}
-	r.Egress.Devices = nil
+	devices := make([]ledger.ShapedDevice, 0, len(links))
 	for _, link := range links {
 		attrs := link.Attrs()
-		r.Egress.Devices = append(r.Egress.Devices, ledger.ShapedDevice{Name: attrs.Name, Index: attrs.Index, GSOMaxSizeBefore: attrs.GSOMaxSize})
+		device := ledger.ShapedDevice{Name: attrs.Name, Index: attrs.Index, GSOMaxSizeBefore: attrs.GSOMaxSize}
+		if known := shapedAt(r, attrs.Index); known != nil {
+			device = *known // of what it had before, only the record knows
+		}
+		devices = append(devices, device)
 	}
+	r.Egress.Devices = devices
 	if err := lock.Write(r); err != nil {
 		return err
 	}
@@ -50,10 +55,22 @@ func (n *Node) shape(lock *ledger.Lock, r *ledger.Record, target *nic.Namespace,
 	return nil
 }
 
-// Late shapes the network of a container whose record is pending. It runs
-// after the engine made the network and before the user's process starts; it
-// is one stat(2) for every other container. A container that asked for a limit
-// and still has no network is an error: it would run without its limit later.
+// shapedAt returns the record's entry of the device with that index, or nil.
+func shapedAt(r *ledger.Record, index int) *ledger.ShapedDevice {
+	for i := range r.Egress.Devices {
+		if r.Egress.Devices[i].Index == index {
+			return &r.Egress.Devices[i]
+		}
+	}
+	return nil
+}
+
+// Late shapes what the engine brought after create, before the user's process
+// starts: the network of a container whose record is pending, and one that came
+// to a container beside the NICs that it was given. It is one stat(2) for a
+// container without a record and a look at the record for one without a limit.
+// A container that asked for a limit and still has no network is an error: it
+// would run without its limit later.
 func (n *Node) Late(ctx context.Context, id, bundle string) (err error) {
 	key := ledger.Key(id, bundle)
 	r, err := n.store.Read(key)
@@ -63,7 +80,7 @@ func (n *Node) Late(ctx context.Context, id, bundle string) (err error) {
 	if err != nil {
 		return err
 	}
-	if r.State != ledger.Pending {
+	if r.Egress == nil || r.State == ledger.Intent {
 		return nil
 	}
 	lock, err := n.store.Lock(ctx, key)
@@ -71,7 +88,7 @@ func (n *Node) Late(ctx context.Context, id, bundle string) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, lock.Unlock()) }()
-	if r, err = lock.Read(); err != nil || r.State != ledger.Pending {
+	if r, err = lock.Read(); err != nil || r.Egress == nil || r.State == ledger.Intent {
 		return err
 	}
 	target, err := initNetns(r.Owner)
@@ -79,10 +96,29 @@ func (n *Node) Late(ctx context.Context, id, bundle string) (err error) {
 		return fmt.Errorf("open the container's network namespace: %w", err)
 	}
 	defer target.Close()
+	if r.State == ledger.Attached {
+		if all, err := allShaped(r, target); all || err != nil {
+			return err
+		}
+	}
 	if err := n.shape(lock, r, target, false); err != nil {
 		return err
 	}
 	return lock.Write(r)
+}
+
+// allShaped reports whether no device has come since the limit was set.
+func allShaped(r *ledger.Record, target *nic.Namespace) (bool, error) {
+	links, err := egress.Devices(target)
+	if err != nil {
+		return false, fmt.Errorf("list the container's network devices: %w", err)
+	}
+	for _, link := range links {
+		if shapedAt(r, link.Attrs().Index) == nil {
+			return false, nil
+		}
+	}
+	return true, nil
 }
 
 // unshape takes candor's qdiscs off devices that stay in a namespace that

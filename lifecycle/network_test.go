@@ -3,6 +3,8 @@ package lifecycle
 import (
 	"fmt"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -33,6 +35,37 @@ func TestNICGoesInAndComesBackAsItWas(t *testing.T) {
 	c.kill()
 	l.giveBack(c)
 	l.wantNothingHeld(before)
+}
+
+// A record that cannot be read, or is a newer candor's, holds up the NIC that it
+// names and nobody else, neither at the attach nor in the reconciler.
+func TestDamagedRecordHoldsUpNobodyElse(t *testing.T) {
+	l := newLab(t)
+	l.addNIC("ens5", mac1, "198.18.0.2/24")
+	l.addNIC("ens6", mac2, "198.18.0.3/24")
+	before := l.state()
+	for name, content := range map[string]string{
+		"garbage-1.json": "\x00",
+		"cut-1.json":     `{"version": 1, "nics": [{"mac": "` + mac2 + `"`,
+		"newer-1.json":   `{"version": 99}`,
+	} {
+		path := filepath.Join(l.node.StateDir, "ledger", name)
+		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		defer os.Remove(path)
+	}
+	c := l.run("c1", nicAnnotation("pool=cloud,mac="+mac1+",ip=198.18.0.5/24"))
+	l.mustAttach(c)
+	other := l.run("c2", nicAnnotation("pool=cloud,mac="+mac2+",ip=198.18.0.6/24"))
+	if err := l.attach(other); err == nil || !strings.Contains(err.Error(), "cut-1.json") {
+		t.Errorf("error %v, want one that names cut-1.json", err)
+	}
+	c.kill()
+	l.giveBack(c)
+	if now := l.state(); now != before {
+		t.Errorf("the node is not as it was:\n%s\nbefore:\n%s", now, before)
+	}
 }
 
 func TestBareMACKeepsAddressesAndGetsThePoolsGateway(t *testing.T) {
@@ -290,6 +323,44 @@ func TestLimitOfALateNetworkWaitsForStart(t *testing.T) {
 	}
 	if got := c.ip("-d", "link", "show", "eth0"); !strings.Contains(got, "qdisc htb") {
 		t.Errorf("no htb on the late device: %s", got)
+	}
+	c.kill()
+	l.giveBack(c)
+	l.wantNothingHeld(before)
+}
+
+func TestLimitHoldsForANetworkThatComesBesideANIC(t *testing.T) {
+	l := newLab(t)
+	l.addNIC("ens5", mac1, "198.18.0.2/24")
+	before := l.state()
+	annotations := nicAnnotation("pool=cloud,mac=" + mac1 + ",ip=198.18.0.5/24")
+	annotations[request.KeyEgressLimit] = "50M"
+	c := l.run("c1", annotations)
+	c.Late = true
+	l.mustAttach(c)
+	first, err := l.node.Store().Read(c.key())
+	if err != nil || first.State != ledger.Attached {
+		t.Fatalf("record %+v, %v; want attached", first, err)
+	}
+	l.ip("link", "add", "late0", "type", "veth", "peer", "name", "eth0", "netns", fmt.Sprint(c.PID))
+	for range 2 {
+		if err := l.node.Late(t.Context(), c.ID, c.Bundle); err != nil {
+			t.Fatal(err)
+		}
+		for _, device := range []string{"net0", "eth0"} {
+			if got := c.ip("-d", "link", "show", device); !strings.Contains(got, "qdisc htb") {
+				t.Errorf("no htb on %s: %s", device, got)
+			}
+		}
+		r, err := l.node.Store().Read(c.key())
+		if err != nil || len(r.Egress.Devices) != 2 {
+			t.Fatalf("record %+v, %v; want two devices", r, err)
+		}
+		for _, d := range r.Egress.Devices {
+			if d.GSOMaxSizeBefore != first.Egress.Devices[0].GSOMaxSizeBefore {
+				t.Errorf("%s had gso_max_size %d before, the record says", d.Name, d.GSOMaxSizeBefore)
+			}
+		}
 	}
 	c.kill()
 	l.giveBack(c)
