@@ -10,6 +10,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"net/netip"
+	"strings"
 	"time"
 )
 
@@ -193,8 +194,12 @@ type View struct {
 
 // Key names the record of the container id whose bundle is at the given path:
 // two containerd namespaces, Docker and Podman may all run a container "c1" on
-// one node.
+// one node. A key never begins with a dot, as an id of runc's may: files of such
+// names are passed over by those who list a folder.
 func Key(id, bundle string) string {
+	if rest, hidden := strings.CutPrefix(id, "."); hidden {
+		id, bundle = "_"+rest, id+"\x00"+bundle // not the key of the id "_..."
+	}
 	sum := sha256.Sum256([]byte(bundle))
 	return id + "-" + hex.EncodeToString(sum[:5])
 }

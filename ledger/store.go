@@ -16,6 +16,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// The names of files in the ledger. No key ends in one of the suffixes: it ends in
+// the bundle's hash.
+const (
+	recordSuffix = ".json"
+	lockSuffix   = ".lock"
+	tempPrefix   = ".tmp-"
+)
+
 // Store is the ledger of one node.
 type Store struct {
 	stateDir string
@@ -26,11 +34,30 @@ type Store struct {
 type VersionError struct {
 	Path    string
 	Version int
+
+	content []byte
 }
 
 func (e *VersionError) Error() string {
 	return fmt.Sprintf("ledger: %s has format %d, this candor knows %d: use the candor that wrote it", e.Path, e.Version, Version)
 }
+
+// UnreadableError is returned for a record that is damaged, or whose file bears
+// another one's name. What it stands for is not known, so that it is left as it
+// is, and whatever it names with it.
+type UnreadableError struct {
+	Path string
+	Err  error
+
+	content []byte
+}
+
+func (e *UnreadableError) Error() string {
+	return fmt.Sprintf("ledger: %s is damaged (%v): see what it names, then remove it", e.Path, e.Err)
+}
+
+// Unwrap returns the cause.
+func (e *UnreadableError) Unwrap() error { return e.Err }
 
 var errLocked = errors.New("ledger: lock is held")
 
@@ -45,7 +72,7 @@ func Open(stateDir string) (*Store, error) {
 
 func (s *Store) dir() string { return filepath.Join(s.stateDir, "ledger") }
 
-func (s *Store) path(key string) string { return filepath.Join(s.dir(), key+".json") }
+func (s *Store) path(key string) string { return filepath.Join(s.dir(), key+recordSuffix) }
 
 // Read returns the record of that key, an error wrapping [fs.ErrNotExist] where
 // there is none, or a [VersionError].
@@ -55,28 +82,99 @@ func (s *Store) Read(key string) (*Record, error) {
 	if err != nil {
 		return nil, err
 	}
-	return decode(path, b)
+	return decode(path, key, b)
 }
 
-func decode(path string, b []byte) (*Record, error) {
+func decode(path, key string, b []byte) (*Record, error) {
 	var head struct {
 		Version int `json:"version"`
 	}
 	if err := json.Unmarshal(b, &head); err != nil {
-		return nil, fmt.Errorf("ledger: %s: %w", path, err)
+		return nil, &UnreadableError{Path: path, Err: err, content: b}
 	}
 	if head.Version > Version || head.Version < Version-1 || head.Version < 1 {
-		return nil, &VersionError{Path: path, Version: head.Version}
+		return nil, &VersionError{Path: path, Version: head.Version, content: b}
 	}
 	var r Record
 	if err := json.Unmarshal(b, &r); err != nil {
-		return nil, fmt.Errorf("ledger: %s: %w", path, err)
+		return nil, &UnreadableError{Path: path, Err: err, content: b}
+	}
+	if r.Key != key {
+		return nil, &UnreadableError{Path: path, Err: fmt.Errorf("it is the record of %q", r.Key), content: b}
 	}
 	return &r, nil
 }
 
+// Concerning returns what of the error of [Store.List] has to do with a text, such
+// as a MAC address: a record that could not be read and names it, or an error of
+// another kind; nil where neither is there. One damaged record shall not keep
+// every other container from starting.
+func Concerning(err error, text string) error {
+	if err == nil {
+		return nil
+	}
+	each := []error{err}
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		each = joined.Unwrap()
+	}
+	for _, err := range each {
+		var content []byte
+		var unreadable *UnreadableError
+		var version *VersionError
+		switch {
+		case errors.As(err, &unreadable):
+			content = unreadable.content
+		case errors.As(err, &version):
+			content = version.content
+		default:
+			return err
+		}
+		if bytes.Contains(bytes.ToLower(content), bytes.ToLower([]byte(text))) {
+			return err
+		}
+	}
+	return nil
+}
+
+// strayAge is how old a temporary file is of which the writer is dead.
+const strayAge = time.Minute
+
+// Tidy removes what processes left behind that were killed between two steps:
+// locks without a record, and temporary files.
+func (s *Store) Tidy() error {
+	entries, err := os.ReadDir(s.dir())
+	if err != nil {
+		return fmt.Errorf("list ledger: %w", err)
+	}
+	var errs []error
+	for _, e := range entries {
+		if strings.HasPrefix(e.Name(), tempPrefix) {
+			info, err := e.Info()
+			if err == nil && time.Since(info.ModTime()) > strayAge {
+				errs = append(errs, os.Remove(filepath.Join(s.dir(), e.Name())))
+			}
+			continue
+		}
+		key, ok := strings.CutSuffix(e.Name(), lockSuffix)
+		if !ok {
+			continue
+		}
+		if _, err := os.Lstat(s.path(key)); !errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		lock, err := s.TryLock(key)
+		if err == nil && lock != nil {
+			err = lock.Unlock() // which removes it
+		}
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
 // List returns all records, in the order of their keys, and beside them the
-// joined errors of those that could not be read.
+// joined errors of those that could not be read, each an [UnreadableError] or a
+// [VersionError]. It returns no record at all only if there is none, or with an
+// error that is of another kind.
 func (s *Store) List() ([]*Record, error) {
 	entries, err := os.ReadDir(s.dir())
 	if err != nil {
@@ -85,8 +183,8 @@ func (s *Store) List() ([]*Record, error) {
 	var records []*Record
 	var errs []error
 	for _, e := range entries {
-		key, ok := strings.CutSuffix(e.Name(), ".json")
-		if !ok || strings.HasPrefix(key, ".") {
+		key, ok := strings.CutSuffix(e.Name(), recordSuffix)
+		if !ok {
 			continue
 		}
 		r, err := s.Read(key)
@@ -94,6 +192,9 @@ func (s *Store) List() ([]*Record, error) {
 			continue // erased since the listing
 		}
 		if err != nil {
+			if errors.Is(err, unix.EISDIR) {
+				err = &UnreadableError{Path: s.path(key), Err: err}
+			}
 			errs = append(errs, err)
 			continue
 		}
@@ -112,7 +213,7 @@ type Lock struct {
 // Lock takes the lock of a container's record, and waits for it until the
 // context ends.
 func (s *Store) Lock(ctx context.Context, key string) (*Lock, error) {
-	f, err := lockFile(ctx, filepath.Join(s.dir(), key+".lock"))
+	f, err := lockFile(ctx, filepath.Join(s.dir(), key+lockSuffix))
 	if err != nil {
 		return nil, fmt.Errorf("lock record of %s: %w", key, err)
 	}
@@ -122,7 +223,7 @@ func (s *Store) Lock(ctx context.Context, key string) (*Lock, error) {
 // TryLock is [Store.Lock] without waiting: it returns nil, nil where another
 // holds the lock.
 func (s *Store) TryLock(key string) (*Lock, error) {
-	f, err := tryLockFile(filepath.Join(s.dir(), key+".lock"))
+	f, err := tryLockFile(filepath.Join(s.dir(), key+lockSuffix))
 	if errors.Is(err, errLocked) {
 		return nil, nil
 	}
@@ -246,7 +347,7 @@ func (s *Store) NextViewID() (uint64, error) {
 
 func writeFile(path string, b []byte) (err error) {
 	dir := filepath.Dir(path)
-	f, err := os.CreateTemp(dir, ".tmp-*")
+	f, err := os.CreateTemp(dir, tempPrefix+"*")
 	if err != nil {
 		return err
 	}

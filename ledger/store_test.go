@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -158,6 +159,118 @@ func TestRecordOfNewerFormatIsLeftAlone(t *testing.T) {
 	list, err := s.List()
 	if len(list) != 0 || err == nil {
 		t.Errorf("List = %v, %v; want none and an error", list, err)
+	}
+}
+
+// One that is broken is told, and the others are listed.
+func TestDamagedRecordsAreTold(t *testing.T) {
+	s := open(t)
+	l := lock(t, s, "good-1")
+	if err := l.Write(&Record{Key: "good-1"}); err != nil {
+		t.Fatal(err)
+	}
+	for name, content := range map[string]string{
+		"empty-1.json":    "",
+		"cut-1.json":      `{"version": 1, "key": "cut-1", "nics": [{"mac": "52:54:00:00:00:01"`,
+		"garbage-1.json":  "\x00\xff",
+		"list-1.json":     "[]",
+		"types-1.json":    `{"version": 1, "key": "types-1", "nics": 7}`,
+		"copy-1.json":     `{"version": 1, "key": "good-1"}`,
+		"escape-1.json":   `{"version": 1, "key": "../../etc/passwd"}`,
+		"newer-1.json":    `{"version": 99, "mac": "52:54:00:00:00:99"}`,
+		"versions-1.json": `{"version": "1"}`,
+	} {
+		if err := os.WriteFile(filepath.Join(s.dir(), name), []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Mkdir(filepath.Join(s.dir(), "folder-1.json"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	list, err := s.List()
+	if len(list) != 1 || list[0].Key != "good-1" {
+		t.Errorf("List = %v, want good-1", list)
+	}
+	joined, ok := err.(interface{ Unwrap() []error })
+	if !ok || len(joined.Unwrap()) != 10 {
+		t.Fatalf("List: %v, want 10 errors", err)
+	}
+	for _, err := range joined.Unwrap() {
+		var unreadable *UnreadableError
+		var version *VersionError
+		if !errors.As(err, &unreadable) && !errors.As(err, &version) {
+			t.Errorf("%v (%T) is neither an UnreadableError nor a VersionError", err, err)
+		}
+	}
+	for _, mac := range []string{"52:54:00:00:00:01", "52:54:00:00:00:99"} {
+		if Concerning(err, mac) == nil {
+			t.Errorf("%s stands in a record that cannot be read, and is not found there", mac)
+		}
+	}
+	if err := Concerning(err, "52:54:00:00:00:02"); err != nil {
+		t.Errorf("no record names 52:54:00:00:00:02, and it is refused: %v", err)
+	}
+	if err := Concerning(errors.Join(fs.ErrPermission), "52:54:00:00:00:02"); err == nil {
+		t.Error("a ledger that cannot be listed is taken for an empty one")
+	}
+}
+
+// runc takes ids that begin with a dot.
+func TestHiddenIDIsListed(t *testing.T) {
+	s := open(t)
+	for _, id := range []string{".c1", "_c1", ".tmp-1", ".c1.json"} {
+		l := lock(t, s, Key(id, "/b"))
+		if err := l.Write(&Record{Key: Key(id, "/b"), ID: id}); err != nil {
+			t.Fatal(err)
+		}
+		if err := l.Unlock(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if list, err := s.List(); err != nil || len(list) != 4 {
+		t.Errorf("List = %d records, %v; want 4", len(list), err)
+	}
+}
+
+func TestTidyTakesOnlyWhatNobodyNeeds(t *testing.T) {
+	s := open(t)
+	held := lock(t, s, "held-1")
+	recorded := lock(t, s, "recorded-1")
+	if err := recorded.Write(&Record{Key: "recorded-1"}); err != nil {
+		t.Fatal(err)
+	}
+	if err := recorded.Unlock(); err != nil {
+		t.Fatal(err)
+	}
+	old := time.Now().Add(-time.Hour)
+	for _, name := range []string{"dead-1.lock", ".tmp-1", ".tmp-2"} {
+		path := filepath.Join(s.dir(), name)
+		if err := os.WriteFile(path, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if name == ".tmp-2" {
+			continue // somebody is at it
+		}
+		if err := os.Chtimes(path, old, old); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := s.Tidy(); err != nil {
+		t.Fatal(err)
+	}
+	entries, err := os.ReadDir(s.dir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, e := range entries {
+		names = append(names, e.Name())
+	}
+	if want := []string{".tmp-2", "held-1.lock", "recorded-1.json", "recorded-1.lock"}; !slices.Equal(names, want) {
+		t.Errorf("left are %v, want %v", names, want)
+	}
+	if err := held.Unlock(); err != nil {
+		t.Fatal(err)
 	}
 }
 

@@ -206,11 +206,13 @@ func (n *Node) takeOver(ctx context.Context, lock *ledger.Lock, next *ledger.Rec
 
 // choose finds the NIC of a grant on the host and takes down how it is.
 func (n *Node) choose(host *nic.Namespace, g policy.Grant, r *ledger.Record) (ledger.NIC, error) {
-	records, err := n.store.List()
-	if err != nil {
-		return ledger.NIC{}, err
-	}
 	mac := g.MAC.String()
+	// A record that cannot be read stands in the way of the NICs that it names,
+	// and of no others: what is moved already is not found on the host anyhow.
+	records, err := n.store.List()
+	if err := ledger.Concerning(err, mac); err != nil {
+		return ledger.NIC{}, fmt.Errorf("nic %s may be held by another container: %w", mac, err)
+	}
 	for _, other := range append(records, r) {
 		for _, held := range other.NICs {
 			if (held.MAC == mac || held.PermanentMAC == mac) && other.BootID == n.bootID {

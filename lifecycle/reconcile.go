@@ -127,7 +127,7 @@ func (w *watcher) sweep(ctx context.Context) error {
 		}
 		errs = append(errs, w.node.giveBackDead(ctx, key))
 	}
-	return errors.Join(append(errs, w.node.dropStrayPins())...)
+	return errors.Join(append(errs, w.node.dropStrayPins(), w.node.store.Tidy())...)
 }
 
 func (n *Node) giveBackDead(ctx context.Context, key string) error {
