@@ -1,0 +1,59 @@
+#!/usr/bin/env bash
+# Runs tests of the project in the guest, as many as possible in one boot, and
+# prints their results as TAP. The Go tests are compiled here, the bats suites
+# run with the programs in bin/ and bin/tools/.
+#
+#   tests/guest/suites.sh [--kernel 6.12|6.1] [--cgroup v2|v1|hybrid] [--timeout SECONDS] [go:PACKAGE | bats:FILE]...
+#
+#   tests/guest/suites.sh go:cgroup go:resview/render bats:05-view
+set -euo pipefail
+
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+cd "$here/../.."
+
+main() {
+	local options=() work tests=() status=0
+	while (($#)); do
+		case $1 in
+		--kernel | --cgroup | --timeout)
+			options+=("$1" "$2")
+			shift 2
+			;;
+		go:* | bats:*)
+			tests+=("$1")
+			shift
+			;;
+		*)
+			printf 'guest: no such test: %s\n' "$1" >&2
+			exit 2
+			;;
+		esac
+	done
+	work=$(mktemp -d "${TMPDIR:-/tmp}/candor-suites.XXXXXX")
+	# shellcheck disable=SC2064  # this directory, whatever becomes of the variable
+	trap "rm -rf --one-file-system '$work'" EXIT
+	pack "$work" "${tests[@]}"
+	"$here/run.sh" "${options[@]}" --results "$work" "bash /run/guest/suites ${tests[*]}" || status=$?
+	return "$status"
+}
+
+# pack WORK TEST...: what the tests need, as one archive: thousands of small
+# files are slow to read through 9p.
+pack() {
+	local work=$1 test package
+	shift
+	mkdir "$work/go-tests"
+	for test; do
+		[[ $test == go:* ]] || continue
+		package=${test#go:}
+		CGO_ENABLED=0 nice go test -c -o "$work/go-tests/${package//\//_}" "./$package"
+	done
+	{
+		git ls-files -z --cached --others --exclude-standard -- . ':!bench' ':!docs'
+		find bin -maxdepth 1 -type f -print0
+		printf '%s\0' bin/tools/{containerd,ctr,runc,containerd-shim-runc-v2}
+	} | tar --null --ignore-failed-read -T - -cf "$work/project.tar" 2>/dev/null
+	tar -C "$work" -rf "$work/project.tar" go-tests
+}
+
+main "$@"
