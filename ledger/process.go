@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"strconv"
 	"strings"
@@ -30,16 +31,36 @@ func FindProcess(pid int) (Process, error) {
 }
 
 // Alive reports whether the process still runs. A zombie is not alive, it holds
-// nothing, unless it is a main thread that ended before its other threads.
+// nothing, unless it is a main thread that ended before its other threads. Where
+// there is no telling, for want of descriptors or memory, it is: nothing may be
+// taken from it.
 func (p Process) Alive() bool {
+	alive, err := p.look()
+	return alive || err != nil
+}
+
+// look is Alive, with an error where there is no telling.
+func (p Process) look() (alive bool, err error) {
 	if p.PID <= 0 {
-		return false
+		return false, nil
 	}
 	st, err := readStat(p.PID)
-	if err != nil || st.startTime != p.StartTime {
-		return false
+	if err != nil {
+		if gone(err) {
+			err = nil
+		}
+		return false, err
 	}
-	return st.state != 'Z' && st.state != 'X' || st.threads > 1
+	if st.startTime != p.StartTime {
+		return false, nil
+	}
+	return st.state != 'Z' && st.state != 'X' || st.threads > 1, nil
+}
+
+// gone reports whether an error of [readStat] means that there is no such process.
+// One that ends between the open and the read answers ESRCH.
+func gone(err error) bool {
+	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ESRCH)
 }
 
 // OpenPidfd returns a pidfd of the process, which the caller closes. It returns
@@ -54,9 +75,13 @@ func (p Process) OpenPidfd() (*os.File, error) {
 	}
 	// Only after the pidfd is open can the start time be trusted to be that
 	// of the process behind it.
-	if !p.Alive() {
+	alive, err := p.look()
+	if err == nil && !alive {
+		err = os.ErrProcessDone
+	}
+	if err != nil {
 		unix.Close(fd)
-		return nil, os.ErrProcessDone
+		return nil, err
 	}
 	return os.NewFile(uintptr(fd), fmt.Sprintf("pidfd:%d", p.PID)), nil
 }

@@ -6,6 +6,8 @@ import (
 	"os/exec"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 func start(t *testing.T) (*exec.Cmd, Process) {
@@ -46,6 +48,34 @@ func TestZombieIsNotAlive(t *testing.T) {
 	}
 	if _, err := p.OpenPidfd(); !errors.Is(err, os.ErrProcessDone) {
 		t.Errorf("OpenPidfd of a zombie = %v, want process done", err)
+	}
+}
+
+// Out of descriptors, a reconciler must not take every container for dead.
+func TestAliveWhereThereIsNoTelling(t *testing.T) {
+	_, p := start(t)
+	var before unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &before); err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.Open("/dev/null") // the next number is the first one that is refused
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: uint64(f.Fd()), Max: before.Max}); err != nil {
+		t.Fatal(err)
+	}
+	alive := p.Alive()
+	_, pidfdErr := p.OpenPidfd()
+	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &before); err != nil {
+		t.Fatal(err)
+	}
+	if !alive {
+		t.Error("a process that cannot be looked at is taken for dead")
+	}
+	if pidfdErr == nil || errors.Is(pidfdErr, os.ErrProcessDone) {
+		t.Errorf("OpenPidfd = %v, want why it cannot be opened", pidfdErr)
 	}
 }
 
