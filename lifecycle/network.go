@@ -160,6 +160,9 @@ func (a *attachment) reserve(ctx context.Context) (done bool, err error) {
 	if done, err := a.node.takeOver(ctx, lock, a.record); done || err != nil {
 		return done, err
 	}
+	if err := a.node.checkShared(a.record); err != nil {
+		return false, err
+	}
 	for i, g := range a.grants {
 		chosen, err := a.node.choose(a.host, g, a.record)
 		if err != nil {
@@ -202,6 +205,23 @@ func (n *Node) takeOver(ctx context.Context, lock *ledger.Lock, next *ledger.Rec
 		return false, fmt.Errorf("container %s: another one with this id and bundle runs (pid %d)", next.ID, old.Owner.PID)
 	}
 	return false, n.giveBack(ctx, lock, old)
+}
+
+// checkShared refuses a second limit in a network namespace that containers share
+// (docker run --network container:ID): the later one would replace the first
+// one's, and take it off when it ends.
+func (n *Node) checkShared(r *ledger.Record) error {
+	if r.Egress == nil {
+		return nil
+	}
+	records, _ := n.store.List() // what cannot be read has been told by the reconciler
+	for _, other := range records {
+		if other.Key != r.Key && other.BootID == n.bootID && other.Netns == r.Netns && other.Egress != nil {
+			return fmt.Errorf("%segress-limit=%s: the network namespace is shared with container %s, which has a limit of %s: ask for one limit, there",
+				request.Prefix, request.Rate(r.Egress.LimitBits), other.ID, request.Rate(other.Egress.LimitBits))
+		}
+	}
+	return nil
 }
 
 // choose finds the NIC of a grant on the host and takes down how it is.

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -274,6 +275,48 @@ func TestLimitWithNetAdminIsRefused(t *testing.T) {
 	if err := l.attach(c); err == nil || !strings.Contains(err.Error(), "CAP_NET_ADMIN") {
 		t.Errorf("attach = %v, want a refusal that names the capability", err)
 	}
+	l.wantNothingHeld(before)
+}
+
+// With docker run --network container:ID two containers have one namespace: a
+// limit of the second would lift that of the first when it ends.
+func TestSecondLimitInASharedNamespaceIsRefused(t *testing.T) {
+	l := newLab(t)
+	l.addNIC("ens5", mac1, "198.18.0.2/24")
+	before := l.state()
+	annotations := nicAnnotation("pool=cloud,mac=" + mac1 + ",ip=198.18.0.5/24")
+	annotations[request.KeyEgressLimit] = "50M"
+	c := l.run("c1", annotations)
+	l.mustAttach(c)
+
+	// Another process of the namespace, with a container of its own.
+	cmd := exec.Command("nsenter", fmt.Sprintf("--net=/proc/%d/ns/net", c.PID), "sleep", "600")
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	joined := &container{cmd: cmd, t: l, Container: Container{ID: "c2", Bundle: t.TempDir(), PID: cmd.Process.Pid}}
+	t.Cleanup(joined.kill)
+	joined.Spec.Annotations = map[string]string{request.KeyEgressLimit: "900M"}
+	inside := func() bool {
+		theirs, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/net", joined.PID))
+		ours, _ := os.Readlink(fmt.Sprintf("/proc/%d/ns/net", c.PID))
+		return err == nil && theirs == ours
+	}
+	for end := time.Now().Add(5 * time.Second); !inside(); time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("nsenter is not in the namespace")
+		}
+	}
+	if err := l.attach(joined); err == nil || !strings.Contains(err.Error(), "container c1") {
+		t.Errorf("error %v, want one that names c1", err)
+	}
+	joined.kill()
+	l.giveBack(joined)
+	if got := c.ip("-d", "link", "show", "net0"); !strings.Contains(got, "qdisc htb") {
+		t.Errorf("the first container's limit is gone: %s", got)
+	}
+	c.kill()
+	l.giveBack(c)
 	l.wantNothingHeld(before)
 }
 
