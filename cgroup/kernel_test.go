@@ -7,12 +7,13 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 )
 
-// kernelGroup makes groups of the given name in real v1 hierarchies, nested
-// two deep, and gives the paths of the inner ones.
+// kernelGroup makes groups in the real hierarchies, nested two deep, and gives
+// the paths of the inner ones and the directories of the outer ones.
 func kernelGroup(t *testing.T, controllers ...string) (h Hierarchies, paths map[string]string, outer map[string]string) {
 	t.Helper()
 	if os.Geteuid() != 0 {
@@ -26,8 +27,15 @@ func kernelGroup(t *testing.T, controllers ...string) (h Hierarchies, paths map[
 	paths, outer = map[string]string{}, map[string]string{}
 	for _, c := range controllers {
 		m, ok := h.V1[c]
+		if unified := len(h.V1) == 0; unified && c != "cpuacct" { // v2's cpu is both
+			children, err := os.ReadFile(filepath.Join(h.Unified.Dir, "cgroup.subtree_control"))
+			ok = err == nil && slices.Contains(strings.Fields(string(children)), c)
+			m = h.Unified
+		} else if unified {
+			continue
+		}
 		if !ok {
-			t.Skipf("no v1 hierarchy for %s", c)
+			t.Skipf("no hierarchy for %s", c)
 		}
 		dir := filepath.Join(m.Dir, name)
 		for _, d := range []string{dir, dir + "/inner"} {
@@ -41,15 +49,33 @@ func kernelGroup(t *testing.T, controllers ...string) (h Hierarchies, paths map[
 			})
 		}
 		outer[c], paths[c] = dir, name+"/inner"
+		if len(h.V1) == 0 {
+			paths = map[string]string{"": name + "/inner"}
+			put(t, dir+"/cgroup.subtree_control", "+"+c)
+		}
 	}
 	return h, paths, outer
+}
+
+// setLimit sets a limit on either version, by v1's names.
+func setLimit(t *testing.T, h Hierarchies, dir, file, value string) {
+	t.Helper()
+	if len(h.V1) == 0 {
+		switch file {
+		case "memory.limit_in_bytes":
+			file = "memory.max"
+		case "cpu.cfs_quota_us":
+			file, value = "cpu.max", value+" 100000"
+		}
+	}
+	put(t, dir+"/"+file, value)
 }
 
 func TestKernelLimitsOfTheOuterGroupBind(t *testing.T) {
 	h, paths, outer := kernelGroup(t, "memory", "cpu", "cpuacct", "cpuset")
 	r := open(t, h, paths)
-	put(t, outer["memory"]+"/memory.limit_in_bytes", "268435456")
-	put(t, outer["cpu"]+"/cpu.cfs_quota_us", "150000")
+	setLimit(t, h, outer["memory"], "memory.limit_in_bytes", "268435456")
+	setLimit(t, h, outer["cpu"], "cpu.cfs_quota_us", "150000")
 	put(t, outer["cpuset"]+"/cpuset.cpus", "0")
 	put(t, outer["cpuset"]+"/inner/cpuset.cpus", "0")
 
@@ -57,15 +83,15 @@ func TestKernelLimitsOfTheOuterGroupBind(t *testing.T) {
 	if err != nil || m.Limit != 268435456 || m.OuterFree > 268435456 {
 		t.Errorf("memory: %+v, %v", m, err)
 	}
-	put(t, outer["memory"]+"/inner/memory.limit_in_bytes", "134217728")
+	setLimit(t, h, outer["memory"]+"/inner", "memory.limit_in_bytes", "134217728")
 	if m, err = r.Memory(); err != nil || m.Limit != 134217728 {
 		t.Errorf("memory after an update: %+v, %v", m, err)
 	}
 	var c CPU
-	if err := r.CPU(&c); err != nil || c.Count() != 2 || c.Quota != 150000 || len(c.PerCPU) == 0 {
+	if err := r.CPU(&c); err != nil || c.Count() != 2 || c.Quota != 150000 || len(c.PerCPU) == 0 && len(h.V1) > 0 {
 		t.Errorf("cpu: %+v, %v", c, err)
 	}
-	put(t, outer["cpu"]+"/inner/cpu.cfs_quota_us", "40000")
+	setLimit(t, h, outer["cpu"]+"/inner", "cpu.cfs_quota_us", "40000")
 	if err := r.CPU(&c); err != nil || c.Count() != 1 {
 		t.Errorf("cpu after an update: %+v, %v", c, err)
 	}
@@ -93,7 +119,7 @@ func TestKernelGroupRemovedAndMadeAgain(t *testing.T) {
 	if err := os.Mkdir(inner, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	put(t, inner+"/memory.limit_in_bytes", "8388608")
+	setLimit(t, h, inner, "memory.limit_in_bytes", "8388608")
 	if m, err := r.Memory(); err != nil || m.Limit != 8388608 {
 		t.Errorf("made again: %+v, %v", m, err)
 	}

@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -103,12 +104,16 @@ func runLoad(load string) error {
 	return nil
 }
 
-// box is a container's cgroups on a v1 host, without the container.
+// box is a container's cgroups, without the container. Files and values are
+// named as on v1.
 type box struct {
-	t    *testing.T
-	dirs map[string]string // by controller
-	c    *Container
+	t       *testing.T
+	unified bool
+	dirs    map[string]string // by controller; on v2 all the same
+	c       *Container
 }
+
+var boxControllers = []string{"memory", "cpu", "cpuacct", "cpuset", "blkio", "pids"}
 
 func newBox(t *testing.T) *box {
 	t.Helper()
@@ -122,10 +127,14 @@ func newBox(t *testing.T) *box {
 	b := &box{t: t, dirs: map[string]string{}}
 	group := fmt.Sprintf("/candor-test-view-%d-%s", os.Getpid(), strings.ToLower(t.Name()))
 	view := ledger.View{ID: 1, Cgroups: map[string]string{}}
-	for _, controller := range []string{"memory", "cpu", "cpuacct", "cpuset", "blkio", "pids"} {
+	b.unified = len(mounts.V1) == 0
+	for _, controller := range boxControllers {
 		m, ok := mounts.V1[controller]
+		if b.unified {
+			m, ok, controller = mounts.Unified, hasControllers(mounts.Unified.Dir), ""
+		}
 		if !ok {
-			t.Skipf("no v1 hierarchy for %s", controller)
+			t.Skipf("no hierarchy for %q", controller)
 		}
 		dir := filepath.Join(m.Dir, group)
 		if err := os.Mkdir(dir, 0o755); err != nil && !errors.Is(err, os.ErrExist) {
@@ -142,8 +151,14 @@ func newBox(t *testing.T) *box {
 			t.Errorf("remove %s: %v", dir, err)
 		})
 		b.dirs[controller], view.Cgroups[controller] = dir, group
+		if b.unified {
+			break
+		}
 	}
 	for _, f := range []string{"cpuset.cpus", "cpuset.mems"} {
+		if b.unified {
+			break // an empty set is the parent's
+		}
 		text, err := os.ReadFile(filepath.Join(mounts.V1["cpuset"].Dir, f))
 		if err != nil {
 			t.Fatal(err)
@@ -168,22 +183,77 @@ func newBox(t *testing.T) *box {
 	return b
 }
 
+// hasControllers says whether new groups below dir have what a box needs.
+func hasControllers(dir string) bool {
+	text, err := os.ReadFile(filepath.Join(dir, "cgroup.subtree_control"))
+	have := strings.Fields(string(text))
+	for _, c := range []string{"memory", "cpu", "cpuset", "io", "pids"} {
+		if err != nil || !slices.Contains(have, c) {
+			return false
+		}
+	}
+	return true
+}
+
+// path is where a file of v1 is found.
+func (b *box) path(controller, file string) string {
+	if b.unified {
+		controller = ""
+	}
+	return filepath.Join(b.dirs[controller], file)
+}
+
+// set writes a file. Its v2 counterpart takes the same, but for a word or two.
 func (b *box) set(controller, file, value string) {
 	b.t.Helper()
-	write(b.t, filepath.Join(b.dirs[controller], file), value)
+	if b.unified {
+		switch file {
+		case "memory.limit_in_bytes":
+			file = "memory.max"
+		case "cpu.cfs_quota_us":
+			file, value = "cpu.max", strings.Replace(value, "-1", "max", 1)+" 100000"
+		case "blkio.throttle.read_bps_device":
+			file, value = "io.max", strings.Replace(value, " ", " rbps=", 1)
+		}
+	}
+	write(b.t, b.path(controller, file), value)
 }
 
 func (b *box) get(controller, file string) uint64 {
 	b.t.Helper()
-	text, err := os.ReadFile(filepath.Join(b.dirs[controller], file))
+	unit := uint64(1)
+	if b.unified {
+		switch file {
+		case "memory.usage_in_bytes":
+			file = "memory.current"
+		case "cpuacct.usage":
+			file, unit = "cpu.stat", 1000
+		}
+	}
+	text, err := os.ReadFile(b.path(controller, file))
 	if err != nil {
 		b.t.Fatal(err)
 	}
-	v, err := strconv.ParseUint(strings.TrimSpace(string(text)), 10, 64)
+	value, _, _ := strings.Cut(strings.TrimPrefix(string(text), "usage_usec "), "\n")
+	v, err := strconv.ParseUint(value, 10, 64)
 	if err != nil {
 		b.t.Fatal(err)
 	}
-	return v
+	return v * unit
+}
+
+// tasks is the number of tasks in the box.
+func (b *box) tasks() int {
+	b.t.Helper()
+	file := "tasks"
+	if b.unified {
+		file = "cgroup.threads"
+	}
+	text, err := os.ReadFile(b.path("pids", file))
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return strings.Count(string(text), "\n")
 }
 
 // load starts a load in the box and returns once it is done with its work, or
@@ -214,7 +284,7 @@ func (b *box) load(what, file string) {
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait()
 	})
-	for _, controller := range []string{"memory", "cpu", "cpuacct", "cpuset", "blkio", "pids"} {
+	for _, controller := range boxControllers {
 		b.set(controller, "cgroup.procs", strconv.Itoa(cmd.Process.Pid))
 	}
 	if _, err := in.Write([]byte("go\n")); err != nil {

@@ -105,12 +105,8 @@ func TestKernelCPU(t *testing.T) {
 	if !strings.HasPrefix(load, "2.00 2.00 2.00 3/") {
 		t.Errorf("loadavg %q", load)
 	}
-	tasks, err := os.ReadFile(b.dirs["pids"] + "/tasks")
-	if err != nil {
-		t.Fatal(err)
-	}
 	// The reader, whom the running ones include, is not in the box.
-	if want := fmt.Sprintf("/%d ", max(strings.Count(string(tasks), "\n"), 3)); !strings.Contains(load, want) {
+	if want := fmt.Sprintf("/%d ", max(b.tasks(), 3)); !strings.Contains(load, want) {
 		t.Errorf("loadavg %q of %s tasks", load, want)
 	}
 
@@ -147,6 +143,9 @@ func TestKernelBtime(t *testing.T) {
 		uptime, boot, err := host.clocks(time.Now())
 		if err != nil {
 			t.Fatal(err)
+		}
+		if offset < -uptime {
+			continue // a machine of this moment: the kernel refuses a time before its boot
 		}
 		age, btime := containerAge(uptime, boot, offset)
 		stat, err := inTimeNamespace(offset, "/proc/stat")
