@@ -74,6 +74,9 @@ func (n *Node) attachView(ctx context.Context, c Container, caller string) (err 
 		return err
 	}
 	defer func() { err = errors.Join(err, lock.Unlock()) }()
+	if len(r.View.Files) > 0 {
+		return nil // the hook was called twice: once is enough
+	}
 	bound, err := resview.Bind(n.StateDir, r.Key, owner, rootfs, resview.Files())
 	if err != nil {
 		return errors.Join(err, n.dropView(lock, r))

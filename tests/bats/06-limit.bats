@@ -7,14 +7,19 @@
 load helpers
 
 # rate_in ID DEVICE: the rate of candor's class on a device, in bits per second.
-rate_in() { in_net "$1" tc -j class show dev "$2" | rate_of; }
-rate_of() { jq -r '[.[] | select(.class == "htb") | .rate * 8] | unique | join(" ")'; }
+rate_in() { in_net "$1" tc class show dev "$2" | rate_of; }
+
+# rate_of reads what tc prints: "rate 40Mbit" (its JSON came after Debian 12).
+rate_of() {
+	grep -oE "rate [0-9]+[KMG]?bit" | sort -u | awk "{ sub(/bit\$/, \"\", \$2); print \$2 }" | sed "s/K\$/000/; s/M\$/000000/; s/G\$/000000000/"
+}
 
 # wire_rate BITS: iperf3 from the container c1 to the peer, for two seconds; the
 # rate of what the peer's end of the wire took in, in percent of BITS.
 measure() {
-	background lab_peer iperf3 --server --one-off --bind "$LAB_PEER_IP"
-	lab_wait 3 listening
+	# Not by lab_peer: the pid has to be the server's own.
+	background nsenter --net="$LAB_PEER" -- iperf3 --server --one-off --bind "$LAB_PEER_IP" >/dev/null
+	lab_wait 3 listening || fail "iperf3 does not listen" || return
 	local before after start stop
 	# Let a first burst pass: buffers fill.
 	lab_ctr task exec --detach --exec-id perf c1 /usr/bin/iperf3 --client "$LAB_PEER_IP" --time 6 --connect-timeout 2000 "${@:2}"
@@ -56,7 +61,8 @@ listening() { lab_peer ss -Hltn sport = :5201 | grep -q .; }
 	local pair
 	for pair in 1500k=1500000 1G=1000000000 12345678=12345678; do
 		start c1 --annotation "$(nic "ip=$LAB_SUBNET.5/24")" --annotation "candor.dev/egress-limit=${pair%=*}"
-		between "rate of ${pair%=*}" "$((${pair#*=} - 8))" "$((${pair#*=} + 8))" "$(rate_in c1 net0)"
+		between "rate of ${pair%=*}" "$((${pair#*=} * 999 / 1000))" "$((${pair#*=} * 1001 / 1000))" "$(rate_in c1 net0)"
+		equal "rate in the record" "${pair#*=}" "$(record c1 | jq .egress.limit_bits)"
 		lab_rm c1
 	done
 }
@@ -71,7 +77,7 @@ listening() { lab_peer ss -Hltn sport = :5201 | grep -q .; }
 
 @test "a limit without a NIC, on the veth of a namespace that others made; taken off again" {
 	ip netns add "$LAB_ID-cni"
-	ip -n "$LAB_ID-cni" link add eth0 type veth peer name hosts
+	ip -n "$LAB_ID-cni" link add eth0 type veth peer name hosts netns "$LAB_ID-node"
 	ip -n "$LAB_ID-cni" link set eth0 up
 	local before
 	before=$(
@@ -90,7 +96,7 @@ listening() { lab_peer ss -Hltn sport = :5201 | grep -q .; }
 
 @test "a qdisc that somebody else put on the device is not replaced" {
 	ip netns add "$LAB_ID-cni"
-	ip -n "$LAB_ID-cni" link add eth0 type veth peer name hosts
+	ip -n "$LAB_ID-cni" link add eth0 type veth peer name hosts netns "$LAB_ID-node"
 	ip -n "$LAB_ID-cni" link set eth0 up
 	tc -n "$LAB_ID-cni" qdisc add dev eth0 root tbf rate 1mbit burst 10kb latency 50ms
 	refused c1 --with-ns "network:/run/netns/$LAB_ID-cni" --annotation candor.dev/egress-limit=30M
@@ -135,7 +141,7 @@ listening() { lab_peer ss -Hltn sport = :5201 | grep -q .; }
 	nsenter -t "$pid" -n -- ip link set eth0 up
 	candor_runc start late
 	equal "state" attached "$(record late | jq -r .state)"
-	equal "rate" 40000000 "$(nsenter -t "$pid" -n -- tc -j class show dev eth0 | rate_of)"
+	equal "rate" 40000000 "$(nsenter -t "$pid" -n -- tc class show dev eth0 | rate_of)"
 	candor_runc delete --force late
 	lab_wait 2 no_late_link || lab_node ip link del lateh
 }

@@ -159,7 +159,6 @@ tell_state() {
 node_snapshot() {
 	lab_snapshot
 	candor_mounts | grep -v '^view'
-	find /run/candor -maxdepth 1 2>/dev/null
 	ip netns list | awk '{ print "netns", $1 }' | grep "$LAB_ID"
 }
 
@@ -285,7 +284,7 @@ in_net() {
 
 # cat_in ID FILE: a file as a process in the container reads it, by read(2): what
 # busybox's cat does, sendfile(2), has a test of its own.
-cat_in() { lab_exec "$1" /bin/sh -c 'dd if="$0" bs=64k 2>/dev/null' "$2"; }
+cat_in() { lab_exec "$1" /bin/busybox dd if="$2" bs=64k status=none; }
 
 bundle_of() { printf '%s/state/io.containerd.runtime.v2.task/%s/%s\n' "$LAB_DIR" "$LAB_NS" "$1"; }
 

@@ -6,13 +6,12 @@
 # directory, state directory or containerd namespace in their arguments or
 # environment. Never the caller's own shell.
 lab_processes() {
-	local dir pid
-	for dir in /proc/[0-9]*; do
-		pid=${dir#/proc/}
+	local pid
+	# One grep for all of /proc: this runs after each test.
+	# shellcheck disable=SC2013  # pids are words
+	for pid in $(grep -lsaF -e "$LAB_DIR/" -e "$LAB_STATE" -e "$LAB_NS" /proc/[0-9]*/{cmdline,environ} | cut -d/ -f3 | sort -un); do
 		[[ $pid != "$$" && $pid != "$BASHPID" ]] || continue
-		grep -qsaF -e "$LAB_DIR/" -e "$LAB_STATE" -e "$LAB_NS" "$dir/cmdline" "$dir/environ" || continue
-		lab_dead "$pid" && continue
-		printf '%s\n' "$pid"
+		lab_dead "$pid" || printf '%s\n' "$pid"
 	done
 }
 
