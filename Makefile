@@ -16,8 +16,10 @@ LDFLAGS := -s -w -X candor.dev/candor/version.Version=$(VERSION:v%=%)
 # root that builds in another user's clone.
 GOBUILD := go build -trimpath -buildvcs=false -ldflags '$(LDFLAGS)'
 
-PROGRAMS := containerd-shim-candor-v1 candor-runc candord candor
-HOOKS    := candor-prestart-net candor-prestart-lxcfs candor-poststop
+# On the PATH; and what these start by its path, which has to lie together:
+# shim and wrapper look for candord where they find the hooks.
+PROGRAMS := containerd-shim-candor-v1 candor-runc candor
+LIBEXECS := candord candor-prestart-net candor-prestart-lxcfs candor-poststop
 
 # Where `make install` puts things; DESTDIR for packages.
 PREFIX     ?= /usr/local
@@ -53,7 +55,7 @@ ifneq ($(SETUP),no)
 endif
 
 .PHONY: build
-build: $(addprefix bin/,$(PROGRAMS) $(HOOKS)) ## build candor's programs into bin/
+build: $(addprefix bin/,$(PROGRAMS) $(LIBEXECS)) ## build candor's programs into bin/
 
 # Always remade: go build knows better than make what changed, and is quick.
 .PHONY: FORCE
@@ -125,20 +127,21 @@ export FUZZTIME BATS PKG
 ##### Installing
 
 .PHONY: install
-install: build ## install under PREFIX (/usr/local), hooks in /usr/libexec/candor; DESTDIR works
-	install -d $(DESTDIR)$(BINDIR) $(DESTDIR)$(LIBEXECDIR) $(DESTDIR)$(UNITDIR) $(DESTDIR)$(DOCDIR) $(DESTDIR)$(SYSCONFDIR)/candor/config.d
+install: build ## install under PREFIX (/usr/local), hooks and candord in /usr/libexec/candor; DESTDIR works
+	install -d $(DESTDIR)$(BINDIR) $(DESTDIR)$(LIBEXECDIR) $(DESTDIR)$(UNITDIR) $(DESTDIR)$(DOCDIR)/docs $(DESTDIR)$(SYSCONFDIR)/candor/config.d
 	install -m 0755 $(addprefix bin/,$(PROGRAMS)) $(DESTDIR)$(BINDIR)/
-	install -m 0755 $(addprefix bin/,$(HOOKS)) $(DESTDIR)$(LIBEXECDIR)/
+	install -m 0755 $(addprefix bin/,$(LIBEXECS)) $(DESTDIR)$(LIBEXECDIR)/
 	for unit in $(wildcard packaging/systemd/*); do \
-	  sed 's|@BINDIR@|$(BINDIR)|g' "$$unit" >$(DESTDIR)$(UNITDIR)/"$${unit##*/}"; chmod 0644 $(DESTDIR)$(UNITDIR)/"$${unit##*/}"; done
-	install -m 0644 packaging/config.example.toml README.md LICENSE $(DESTDIR)$(DOCDIR)/
+	  sed 's|@LIBEXECDIR@|$(LIBEXECDIR)|g' "$$unit" >$(DESTDIR)$(UNITDIR)/"$${unit##*/}"; chmod 0644 $(DESTDIR)$(UNITDIR)/"$${unit##*/}"; done
+	install -m 0644 packaging/config.example.toml README.md SECURITY.md CHANGELOG.md LICENSE $(DESTDIR)$(DOCDIR)/
+	install -m 0644 docs/*.md $(DESTDIR)$(DOCDIR)/docs/
 	@# The policy is the operator's: an existing one is never touched.
 	test -e $(DESTDIR)$(SYSCONFDIR)/candor/config.toml || \
 	  install -m 0600 packaging/config.toml $(DESTDIR)$(SYSCONFDIR)/candor/config.toml
 
 .PHONY: uninstall
 uninstall: ## remove what install put there; the policy in /etc/candor stays
-	rm -f $(addprefix $(DESTDIR)$(BINDIR)/,$(PROGRAMS)) $(addprefix $(DESTDIR)$(LIBEXECDIR)/,$(HOOKS))
+	rm -f $(addprefix $(DESTDIR)$(BINDIR)/,$(PROGRAMS)) $(addprefix $(DESTDIR)$(LIBEXECDIR)/,$(LIBEXECS))
 	for unit in $(wildcard packaging/systemd/*); do rm -f $(DESTDIR)$(UNITDIR)/"$${unit##*/}"; done
 	rm -rf $(DESTDIR)$(DOCDIR)
 	-rmdir --ignore-fail-on-non-empty $(DESTDIR)$(LIBEXECDIR) 2>/dev/null
