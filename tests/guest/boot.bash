@@ -22,12 +22,14 @@ boot_initramfs() {
 # boot runs the guest until it ends. GUEST_RUN is its directory: inside/command
 # goes in; console and status come out. What the command prints goes to stdout.
 boot() {
-	local kernel=$1 cgroup=$2 seconds=$3 accel words
+	local kernel=$1 cgroup=$2 seconds=$3 accel hotplug words status=0
 	cp -r "$GUEST_HERE/inside" "$GUEST_RUN/"
 	cp "$GUEST_HERE/inside/initramfs" "$GUEST_RUN/init"
 	printf '%s\n' "$GUEST_COMMAND" >"$GUEST_RUN/inside/command"
 	boot_initramfs "$kernel" >"$GUEST_RUN/initramfs"
 	mapfile -t accel < <(accel_words)
+	mapfile -t hotplug < <(hotplug_words)
+	hotplug_up
 	truncate -s 2G "$GUEST_RUN/scratch"
 	: >"$GUEST_RUN/console"
 	words="console=ttyS0 quiet loglevel=4 panic=-1 mitigations=off nokaslr random.trust_cpu=1 psi=1 tsc=reliable no_timer_check"
@@ -44,8 +46,9 @@ boot() {
 		-chardev file,id=out,path=/dev/stdout,append=on -chardev "file,id=status,path=$GUEST_RUN/status,append=on" \
 		-device virtio-serial-pci -device virtserialport,chardev=out,name=out -device virtserialport,chardev=status,name=status \
 		-object rng-random,id=random,filename=/dev/urandom -device virtio-rng-pci,rng=random \
-		-qmp "unix:$GUEST_RUN/qmp,server=on,wait=off" \
-		"${GUEST_HARDWARE[@]}" </dev/null 2> >(grep -v 'hub 0 is not connected' >&2) | cat
+		"${hotplug[@]}" "${GUEST_HARDWARE[@]}" </dev/null 2> >(grep -v 'hub 0 is not connected' >&2) | cat || status=$?
+	hotplug_down
+	return "$status"
 }
 
 # boot_status QEMU_STATUS prints the exit status of the command in the guest, and

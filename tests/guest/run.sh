@@ -25,6 +25,8 @@ source "$GUEST_HERE/cache.bash"
 source "$GUEST_HERE/accel.bash"
 # shellcheck source=tests/guest/hardware.bash
 source "$GUEST_HERE/hardware.bash"
+# shellcheck source=tests/guest/hotplug.bash
+source "$GUEST_HERE/hotplug.bash"
 # shellcheck source=tests/guest/boot.bash
 source "$GUEST_HERE/boot.bash"
 
@@ -62,7 +64,7 @@ main() {
 	if (($# == 1)); then GUEST_COMMAND=$1; else GUEST_COMMAND=$(printf '%q ' "$@"); fi
 
 	GUEST_RUN=$(mktemp -d "${TMPDIR:-/tmp}/candor-guest.XXXXXX")
-	trap 'rm -rf --one-file-system "$GUEST_RUN"' EXIT
+	trap 'hotplug_down; rm -rf --one-file-system "$GUEST_RUN"' EXIT
 	if [[ -z $GUEST_RESULTS ]]; then
 		GUEST_RESULTS=$GUEST_RUN/results
 		mkdir "$GUEST_RESULTS"
