@@ -124,11 +124,11 @@ func (a *attachment) run(ctx context.Context) (err error) {
 			return err
 		}
 	}
-	a.record.State = ledger.Attached
-	if a.record.Egress != nil {
-		if err := a.node.shape(a.lock, a.record, a.target, a.late); err != nil {
-			return err
-		}
+	// Not before the limit is in place: shape writes the record on its way.
+	if a.record.Egress == nil {
+		a.record.State = ledger.Attached
+	} else if err := a.node.shape(a.lock, a.record, a.target, a.late); err != nil {
+		return err
 	}
 	if !a.record.Owner.Alive() {
 		return fmt.Errorf("the container's init %d died while its network was attached", a.record.Owner.PID)

@@ -90,6 +90,7 @@ kill_at() {
 	background start c1 "${flags[@]}"
 	lab_wait 8 grep -q 'stopped by SIGSTOP' "$trace" || fail "the hook was not stopped" || return
 	pid=$(hook_pids)
+	"at_step_$step" || fail "step $step is another one now" || return
 	if [[ $whom == both ]]; then
 		# The hook, before its tracer lets it go.
 		kill -KILL "$(runc_create)" "$pid" || return
@@ -104,11 +105,15 @@ kill_at() {
 	forget_cgroups
 }
 
-# forget_cgroups: a runc that is killed leaves the cgroup that it made, with or
-# without candor, and nobody can delete the container any more.
-forget_cgroups() {
-	find /sys/fs/cgroup -maxdepth 3 -depth -type d -path "*/$LAB_NS/*" -exec rmdir {} +
-}
+# at_step_N: what is so at that step, and not so at the one before.
+at_step_2() { [[ $(of_record .state) == intent ]] && nic_is_back; }
+at_step_3() { ! lab_node ip link show dev "$LAB_NIC" 2>/dev/null && [[ $(of_record '.nics[0].inner_index') == null ]]; }
+at_step_4() { [[ $(of_record '.nics[0].inner_index') != null ]] && in_net_of_record c1 ip link show dev "$(of_record '.nics[0].transient_name')"; }
+at_step_5() { in_net_of_record c1 ip -4 addr show dev net0 up | grep -qF "$LAB_SUBNET.5/24" && [[ $(of_record .egress.devices) == null ]]; }
+at_step_6() { [[ $(of_record '.egress.devices[0].name') == net0 ]] && ! in_net_of_record c1 tc qdisc show dev net0 root | grep -q htb; }
+at_step_7() { in_net_of_record c1 tc qdisc show dev net0 root | grep -q htb && [[ $(of_record .state) == intent ]]; }
+at_step_8() { [[ $(of_record .state) == attached ]]; }
+of_record() { record c1 | jq -r "$1"; }
 
 needs_strace() {
 	command -v strace >/dev/null || skip "needs strace (make setup-test)"

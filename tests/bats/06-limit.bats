@@ -161,6 +161,18 @@ no_late_link() { ! lab_node ip link show lateh; }
 	candor_runc delete --force never
 }
 
+@test "under hooks.d alone nobody comes back before the start: a limit without a network is refused" {
+	local bundle
+	bundle=$(make_bundle hooksd --arg bin "$LAB_BIN" --arg config "$LAB_CONFIG" --arg caller "containerd:$LAB_NS" '
+		def hook($name): {path: ($bin + "/" + $name), args: [$name, "--config", $config, "--caller", $caller], timeout: 10};
+		.annotations["candor.dev/egress-limit"] = "40M"
+		| .hooks = {createRuntime: [hook("candor-prestart-net")], poststop: [hook("candor-poststop")]}')
+	run plain_runc run --bundle "$bundle" hooksd </dev/null
+	((status != 0))
+	has "error" "$output" candor.dev/egress-limit "no network device" candor-runc
+	no_records
+}
+
 @test "a limit and no network at all: ctr's container does not start, in one line" {
 	refused c1 --annotation candor.dev/egress-limit=40M
 	has "error" "$output" candor.dev/egress-limit "no network device"

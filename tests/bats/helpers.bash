@@ -130,9 +130,16 @@ mend() {
 		esac
 	done
 	timeout -k 1 10 "$LAB_BIN/candor" --config "$LAB_CONFIG" gc >/dev/null 2>&1 || true
+	forget_cgroups
 	mend_nic "$LAB_NIC" "$LAB_SUBNET"
 	mend_nic "$LAB_NIC2" "$LAB_SUBNET2"
 	lab_wait 5 same_as_before || node_snapshot | sort >"$LAB_DIR/before"
+}
+
+# forget_cgroups: a runc that is killed leaves the cgroup that it made, with or
+# without candor, and nobody can delete the container any more.
+forget_cgroups() {
+	find /sys/fs/cgroup -maxdepth 3 -depth -type d -path "*/$LAB_NS/*" -exec rmdir {} +
 }
 
 mend_nic() {
