@@ -13,19 +13,25 @@ import (
 	"candor.dev/candor/request"
 )
 
+// What to do for a container without a network device: at create, when nobody
+// comes back later, and before the start.
+const (
+	hintNotLate   = "one that its engine makes after create would stay without the limit, so run it under io.containerd.candor.v1 or candor-runc"
+	hintNoNetwork = "give it one, by candor.dev/nic or a network of the engine's (ctr run --cni)"
+)
+
 // shape puts the record's limit on every device in the container's network
 // namespace. Where there is none yet the record becomes pending, if somebody
 // comes back later: the engine brings the network after create, and [Node.Late]
-// shapes it before start.
-func (n *Node) shape(lock *ledger.Lock, r *ledger.Record, target *nic.Namespace, late bool) error {
+// shapes it before start. Otherwise hint says what to do.
+func (n *Node) shape(lock *ledger.Lock, r *ledger.Record, target *nic.Namespace, hint string) error {
 	links, err := egress.Devices(target)
 	if err != nil {
 		return fmt.Errorf("list the container's network devices: %w", err)
 	}
 	if len(links) == 0 {
-		if !late {
-			return fmt.Errorf("%segress-limit=%s: the container has no network device yet, and one that its engine makes after create would stay without the limit: run it under io.containerd.candor.v1 or candor-runc",
-				request.Prefix, request.Rate(r.Egress.LimitBits))
+		if hint != "" {
+			return fmt.Errorf("%s=%s: the container has no network device to limit: %s", request.KeyEgressLimit, request.Rate(r.Egress.LimitBits), hint)
 		}
 		r.State = ledger.Pending
 		return nil
@@ -101,7 +107,7 @@ func (n *Node) Late(ctx context.Context, id, bundle string) (err error) {
 			return err
 		}
 	}
-	if err := n.shape(lock, r, target, false); err != nil {
+	if err := n.shape(lock, r, target, hintNoNetwork); err != nil {
 		return err
 	}
 	return lock.Write(r)

@@ -62,7 +62,10 @@ func (n *Node) AttachNetwork(ctx context.Context, c Container, p *policy.Policy,
 		return errors.New("the container has the host's network namespace: it can be given neither NIC nor limit; run it with a network namespace of its own")
 	}
 
-	a := attachment{node: n, host: host, target: target, grants: grants, late: c.Late}
+	a := attachment{node: n, host: host, target: target, grants: grants}
+	if !c.Late {
+		a.hint = hintNotLate
+	}
 	a.record = &ledger.Record{
 		Key: ledger.Key(c.ID, c.Bundle), ID: c.ID, Bundle: c.Bundle, Caller: caller, State: ledger.Intent,
 		Created: time.Now().UTC(), BootID: n.bootID, Owner: owner, Netns: target.ID(), HostNetns: host.ID(),
@@ -97,7 +100,7 @@ type attachment struct {
 	node         *Node
 	host, target *nic.Namespace
 	grants       []policy.Grant
-	late         bool
+	hint         string // see shape
 	record       *ledger.Record
 	lock         *ledger.Lock
 }
@@ -127,7 +130,7 @@ func (a *attachment) run(ctx context.Context) (err error) {
 	// Not before the limit is in place: shape writes the record on its way.
 	if a.record.Egress == nil {
 		a.record.State = ledger.Attached
-	} else if err := a.node.shape(a.lock, a.record, a.target, a.late); err != nil {
+	} else if err := a.node.shape(a.lock, a.record, a.target, a.hint); err != nil {
 		return err
 	}
 	if !a.record.Owner.Alive() {

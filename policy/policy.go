@@ -8,6 +8,8 @@
 package policy
 
 import (
+	"fmt"
+	"io/fs"
 	"net/netip"
 	"path/filepath"
 
@@ -89,8 +91,15 @@ type Pool struct {
 // earlier one; a pool may stand in one of them only. Without any file, the
 // defaults come back with Missing set. An error names the file and, where it is
 // one of syntax, the line.
+//
+// A file other than [DefaultPath] was named by somebody: that it is missing is
+// an error, wrapping [fs.ErrNotExist].
 func Load(path string) (*Policy, error) {
-	return load(path, 0)
+	p, err := load(path, 0)
+	if err == nil && p.Missing && path != DefaultPath {
+		return nil, fmt.Errorf("config %s: %w", path, fs.ErrNotExist)
+	}
+	return p, err
 }
 
 // load is Load for files of another owner than root.

@@ -1,6 +1,8 @@
 package policy
 
 import (
+	"errors"
+	"io/fs"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -283,5 +285,12 @@ func BenchmarkLoad(b *testing.B) {
 		if _, err := loadOwn(path); err != nil {
 			b.Fatal(err)
 		}
+	}
+}
+
+func TestNamedFileThatIsMissingIsAnError(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "config.toml")
+	if _, err := Load(path); !errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), path) {
+		t.Errorf("Load = %v, want an error that names %s", err, path)
 	}
 }

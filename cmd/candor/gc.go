@@ -22,6 +22,9 @@ func gcCommand() *cli.Command {
 			return onNode(c, func(n *lifecycle.Node) error {
 				dead, err := n.Dead()
 				errs := []error{err}
+				if len(dead) == 0 && err == nil {
+					fmt.Fprintln(c.App.Writer, "nothing to give back: every container in the ledger runs")
+				}
 				for _, r := range dead {
 					if c.Bool("dry-run") {
 						fmt.Fprintf(c.App.Writer, "would give back %s: %s\n", r.ID, lifecycle.Holdings(r))

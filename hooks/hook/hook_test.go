@@ -67,9 +67,13 @@ func run(t *testing.T, afterEnd bool, stdin string, work func(context.Context, C
 			t.Error(err)
 		}
 	})
+	config := filepath.Join(t.TempDir(), "config.toml")
+	if err := os.WriteFile(config, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
 	var out, errs bytes.Buffer
 	h := Hook{Name: "candor-test", AfterEnd: afterEnd, Run: work}
-	code = h.Main([]string{"--state-dir", dir, "--config", filepath.Join(t.TempDir(), "none.toml")}, strings.NewReader(stdin), &out, &errs)
+	code = h.Main([]string{"--state-dir", dir, "--config", config}, strings.NewReader(stdin), &out, &errs)
 	if out.Len() != 0 {
 		t.Errorf("standard output is the runtime's: %q", &out)
 	}

@@ -4,19 +4,21 @@
 package prepare
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"candor.dev/candor/daemon"
+	"candor.dev/candor/journal"
 	"candor.dev/candor/policy"
 	"candor.dev/candor/request"
 	"candor.dev/candor/shim/bundle"
 	"candor.dev/candor/specgen"
+	"candor.dev/candor/statedir"
 	"golang.org/x/sys/unix"
 )
 
@@ -52,6 +54,8 @@ func (e *Error) Unwrap() error { return e.Err }
 type Container struct {
 	// Bundle is the path of its bundle.
 	Bundle string
+	// Component is the front door's name in the journal.
+	Component string
 	// ConfigPath is the policy's path, as [ConfigPath] chose it.
 	ConfigPath string
 	// Caller says who asks, by what the front door knows; the annotations may
@@ -92,6 +96,29 @@ func ConfigPath(option string) string {
 // Run reads the container's spec and the node's policy, and puts candor's hooks
 // into the spec where they are wanted. All its errors are of type [*Error].
 func (c Container) Run(ctx context.Context) (Prepared, error) {
+	done, err := c.run(ctx)
+	if err != nil {
+		c.record(done, err)
+	}
+	return done, err
+}
+
+// record writes a refusal to the journal: whoever asked is told by the engine,
+// and the node's operator looks here.
+func (c Container) record(done Prepared, err error) {
+	stateDir := cmp.Or(done.StateDir, policy.DefaultStateDir)
+	caller := ""
+	if done.Spec != nil {
+		caller = c.Caller(done.Spec.Annotations)
+	}
+	// A journal that cannot be written is no reason for another error.
+	_ = statedir.InHostMounts(func() error {
+		journal.New(stateDir, c.Component).Error(journal.OneLine(err), "bundle", c.Bundle, "caller", caller)
+		return nil
+	})
+}
+
+func (c Container) run(ctx context.Context) (Prepared, error) {
 	config, err := bundle.Read(c.Bundle)
 	if err != nil {
 		return Prepared{}, &Error{Invalid, err}
@@ -202,9 +229,4 @@ func ensure(ctx context.Context, configPath string, o specgen.Options) error {
 		return fmt.Errorf("not within %s", ensureTimeout)
 	}
 	return err
-}
-
-// OneLine is an error's text as one line, whatever was joined or quoted into it.
-func OneLine(err error) string {
-	return strings.Join(strings.FieldsFunc(err.Error(), func(r rune) bool { return r == '\n' || r == '\r' }), "; ")
 }

@@ -168,7 +168,7 @@ func TestRunRefusesInOneLineAndChangesNothing(t *testing.T) {
 		{name: "pool unknown", annotations: strings.Replace(oneNIC, "cloud", "fast", 1), kind: Denied, want: []string{"fast", "containerd:default", "config.toml"}},
 		{name: "caller not allowed", annotations: oneNIC, caller: "docker", kind: Denied, want: []string{"cloud", "docker", "config.toml"}},
 		{name: "limit above the node's", annotations: `"candor.dev/egress-limit":"2G"`, kind: Denied, want: []string{"2G", "1G"}},
-		{name: "no config file", annotations: oneNIC, change: func(t *testing.T, n node) { remove(t, n.config) }, kind: Denied, want: []string{"cloud", "config.toml"}},
+		{name: "no config file", annotations: oneNIC, change: func(t *testing.T, n node) { remove(t, n.config) }, kind: Precondition, want: []string{"cloud", "config.toml"}},
 		{
 			name: "config that others may write", annotations: oneNIC, kind: Precondition, want: []string{"config.toml", "0666"},
 			change: func(t *testing.T, n node) {

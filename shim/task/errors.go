@@ -3,6 +3,7 @@ package task
 import (
 	"errors"
 
+	"candor.dev/candor/journal"
 	"candor.dev/candor/shim/prepare"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -23,5 +24,5 @@ func toStatus(err error) error {
 			code = codes.PermissionDenied
 		}
 	}
-	return status.Error(code, "candor: "+prepare.OneLine(err))
+	return status.Error(code, "candor: "+journal.OneLine(err))
 }

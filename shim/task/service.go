@@ -84,6 +84,7 @@ func (s *service) prepare(ctx context.Context, r *task.CreateTaskRequest) (conta
 	}
 	done, err := prepare.Container{
 		Bundle:     r.Bundle,
+		Component:  "shim",
 		ConfigPath: prepare.ConfigPath(opts.ConfigPath),
 		Caller:     func(annotations map[string]string) string { return prepare.Caller(namespace, annotations) },
 		TimeNamespace: func(ctx context.Context, stateDir string) bool {

@@ -18,7 +18,7 @@ import (
 // file of --log, from which containerd, Docker and CRI-O take what they show to
 // their users.
 func report(stderr io.Writer, command runcargs.Command, err error) {
-	message := name + ": " + prepare.OneLine(err)
+	message := name + ": " + journal.OneLine(err)
 	line := logLine(command.LogFormat, message, time.Now())
 	if command.Log == "" {
 		if command.LogFormat == "json" {

@@ -110,6 +110,7 @@ func (w Wrapper) prepare(ctx context.Context, own ownFlags, command runcargs.Com
 	}
 	done, err := prepare.Container{
 		Bundle:     dir,
+		Component:  name,
 		ConfigPath: w.configPath(own),
 		Caller:     func(map[string]string) string { return own.caller },
 		TimeNamespace: func(ctx context.Context, stateDir string) bool {
