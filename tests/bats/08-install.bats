@@ -30,7 +30,8 @@ setup_file() {
 	local unit=$TREE/usr/local/lib/systemd/system/candord.service program
 	program=$(sed -nE 's/^ExecStart=([^ ]+).*/\1/p' "$unit")
 	[[ -n $program && -x $TREE$program ]]
-	[[ -z $(grep -r '@[A-Z]*@' "$TREE/usr/local/lib/systemd/system") ]]
+	run grep -r '@[A-Z]*@' "$TREE/usr/local/lib/systemd/system"
+	[[ $status -eq 1 ]]
 }
 
 @test "the policy that is installed grants nothing, and is root's" {
@@ -38,7 +39,8 @@ setup_file() {
 	[[ $(stat -c '%u %a' "$config") =~ ^0\ 6[04]0|^0\ 644 ]]
 	run "$TREE/usr/local/bin/candor" --config "$config" --state-dir "$BATS_FILE_TMPDIR/state" spec /nonexistent
 	[[ $output != *"config.toml"* ]] # it is the bundle that is missing
-	[[ -z $(grep -E '^\[pools' "$config") ]]
+	run grep -E '^\[pools' "$config"
+	[[ $status -eq 1 ]]
 }
 
 @test "installing again keeps a changed policy; uninstalling keeps it too, and nothing else" {
