@@ -51,6 +51,21 @@ runs() { [[ -n $("$@") ]]; }
 	has "error" "$output" "$LAB_SUBNET.5"
 }
 
+@test "a state directory without room for a record: nothing is touched" {
+	mkdir -p "$LAB_DIR/full"
+	mount -t tmpfs -o size=64k tmpfs "$LAB_DIR/full"
+	set_policy "s|^state_dir.*|state_dir = \"$LAB_DIR/full/state\"|"
+	# Once with room, so that the directory is there.
+	lab_run candor c1 --rm --annotation "$(nic "ip=$LAB_SUBNET.5/24")" --annotation candor.dev/resource-view=off -- /bin/true
+	nic_is_back
+	head -c 70000 /dev/zero >"$LAB_DIR/full/fill" 2>/dev/null || true
+	refused c1 --annotation "$(nic "ip=$LAB_SUBNET.5/24")" --annotation candor.dev/resource-view=off
+	has "error" "$output" "no space left"
+	rm "$LAB_DIR/full/fill"
+	lab_run candor c1 --rm --annotation "$(nic "ip=$LAB_SUBNET.5/24")" --annotation candor.dev/resource-view=off -- /bin/true
+	nic_is_back
+}
+
 ##### runc and the hook are killed
 
 @test "kill -9 of runc while prestart-net waits for the allocator: the hook undoes its own work" {

@@ -106,6 +106,7 @@ put_back() {
 		cp -p "$LAB_DIR/config.before" "$LAB_CONFIG.new" && mv "$LAB_CONFIG.new" "$LAB_CONFIG"
 	fi
 	rm -rf "$LAB_DIR"/etc/config.d
+	if mountpoint -q "$LAB_DIR/full"; then umount -R "$LAB_DIR/full"; fi
 	lab_wait 2 lab_ctr version || lab_containerd_up 3>&- 4>&-
 	for id in $(lab_ctr containers ls -q); do remove "$id"; done
 	for id in $(LAB_NS=$LAB_NS-b lab_ctr containers ls -q); do LAB_NS=$LAB_NS-b remove "$id"; done
@@ -119,13 +120,13 @@ put_back() {
 # remove ID: lab_rm would wait for the task of a container that has none.
 remove() { lab_ctr container rm "$1" >/dev/null 2>&1 || lab_rm "$1"; }
 
-# mend takes by force what a failed test left, so that the next one has a node
-# to run on; what cannot be mended is the next one's "before".
+# mend takes by force what a failed test left, candord too, so that the next one
+# has a node to run on; what cannot be mended is the next one's "before".
 mend() {
 	local pid
 	for pid in $(lab_processes); do
 		case $(readlink "/proc/$pid/exe") in
-		*/candord* | */containerd | */bash | */bats* | '') ;;
+		*/containerd | */bash | */bats* | '') ;;
 		*) kill -KILL "$pid" 2>/dev/null ;;
 		esac
 	done
