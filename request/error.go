@@ -99,6 +99,20 @@ func plain(s string) string {
 	return s
 }
 
+// ascii returns the text of another package's error with what is not printable
+// ASCII escaped: encoding/json takes single bytes of the input for characters.
+func ascii(s string) string {
+	var b strings.Builder
+	for _, r := range s {
+		if r >= ' ' && r <= '~' {
+			b.WriteRune(r)
+			continue
+		}
+		b.WriteString(strings.Trim(strconv.QuoteRuneToASCII(r), "'"))
+	}
+	return b.String()
+}
+
 // Nearest returns the one of known that s is most probably a misspelling of, or
 // "" when none is near. It is exported for the sake of the policy's own errors.
 func Nearest(s string, known []string) string {

@@ -14,7 +14,7 @@ func parseJSON(s string) ([]NIC, *Error) {
 	// so that below there are only errors of content.
 	var raw json.RawMessage
 	if err := json.Unmarshal([]byte(s), &raw); err != nil {
-		return nil, &Error{Value: s, Rule: "is not JSON: " + err.Error()}
+		return nil, &Error{Value: s, Rule: "is not JSON: " + ascii(err.Error())}
 	}
 	w := walker{dec: json.NewDecoder(strings.NewReader(s))}
 	w.dec.UseNumber()
