@@ -58,7 +58,7 @@ boot_status() {
 		cat "$GUEST_RUN/status"
 	elif (($1 == 124 || $1 == 137)); then
 		echo "guest: not done within its time limit; the console's last lines:" >&2
-		tail -n 15 "$GUEST_RUN/console" >&2
+		tail -n 40 "$GUEST_RUN/console" >&2
 		echo 124
 	else
 		echo "guest: it died without a word (QEMU's status $1); the console's last lines:" >&2

@@ -5,6 +5,7 @@
 #   tests/guest/run.sh [OPTIONS] COMMAND...     one word is a shell line
 #     --kernel 6.12|6.1         6.12
 #     --cgroup v2|v1|hybrid     v2; v1 and hybrid have memory and cpuset on 6.1 only
+#     --systemd                 systemd is pid 1, the command a service of its (v2 only)
 #     --cpus N, --memory MIB    2, 3072
 #     --timeout SECONDS         1200
 #     --results DIRECTORY       seen, and written, as /results; else thrown away
@@ -44,6 +45,11 @@ main() {
 		--cpus) GUEST_CPUS=$2 ;;
 		--memory) GUEST_MEMORY=$2 ;;
 		--timeout) seconds=$2 ;;
+		--systemd)
+			GUEST_APPEND="${GUEST_APPEND:-} guest.systemd=yes"
+			shift
+			continue
+			;;
 		--results) GUEST_RESULTS=$(realpath "$2") ;;
 		--build) build_only=yes ;;
 		--clean)
