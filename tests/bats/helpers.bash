@@ -290,9 +290,18 @@ in_net() {
 	timeout -k 1 10 nsenter --target "$pid" --net -- "$@"
 }
 
-# cat_in ID FILE: a file as a process in the container reads it, by read(2): what
-# busybox's cat does, sendfile(2), has a test of its own.
-cat_in() { lab_exec "$1" /bin/busybox dd if="$2" bs=64k status=none; }
+# cat_in ID FILE: a file, never an empty one, as a process in the container reads
+# it, by read(2): what busybox's cat does, sendfile(2), has a test of its own. On
+# a machine that is busy enough ctr loses the output of a short exec, also runc's:
+# it cancels its ends of the fifos when the process is gone.
+cat_in() {
+	local out
+	for _ in 1 2 3; do
+		out=$(lab_exec "$1" /bin/busybox dd if="$2" bs=64k status=none) || return
+		[[ -z $out ]] || break
+	done
+	printf '%s\n' "$out"
+}
 
 bundle_of() { printf '%s/state/io.containerd.runtime.v2.task/%s/%s\n' "$LAB_DIR" "$LAB_NS" "$1"; }
 
@@ -352,16 +361,20 @@ shim_of() {
 
 candord_pid() { jq -r ".$1.pid" "$LAB_STATE/candord.json"; } # supervisor or worker
 
-# kill_candord supervisor|worker...: by pid, after a look at what it is.
+# kill_candord supervisor|worker...: by pid, after a look at what it is. A worker
+# may just be being replaced: on a busy machine a healthy one can look hung.
 kill_candord() {
-	local which pid pids=()
+	local pids pid
+	lab_wait 3 are_candords "$@" || fail "not candord: $* $(cat "$LAB_STATE/candord.json")" || return
+	mapfile -t pids < <(for which; do candord_pid "$which"; done)
+	kill -KILL "${pids[@]}" || return
+	for pid in "${pids[@]}"; do lab_wait 5 lab_dead "$pid" || fail "$pid does not die" || return; done
+}
+are_candords() {
+	local which
 	for which; do
-		pid=$(candord_pid "$which")
-		[[ $(readlink "/proc/$pid/exe") == */candord* ]] || fail "$which $pid is no candord" || return
-		pids+=("$pid")
+		[[ $(readlink "/proc/$(candord_pid "$which")/exe") == */candord* ]] || return
 	done
-	kill -KILL "${pids[@]}"
-	for pid in "${pids[@]}"; do lab_wait 2 lab_dead "$pid" || fail "$pid does not die" || return; done
 }
 
 # journal_says TEXT: candor's journal, since the test began, has a line with it.
