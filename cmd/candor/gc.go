@@ -23,7 +23,7 @@ func gcCommand() *cli.Command {
 				dead, err := n.Dead()
 				errs := []error{err}
 				if len(dead) == 0 && err == nil {
-					fmt.Fprintln(c.App.Writer, "nothing to give back: every container in the ledger runs")
+					fmt.Fprintln(c.App.ErrWriter, "nothing to give back: every container in the ledger runs")
 				}
 				for _, r := range dead {
 					if c.Bool("dry-run") {
