@@ -240,8 +240,8 @@ load helpers
 
 @test "candor gc has nothing to do on a tidy node" {
 	start c1 --annotation "$(nic "ip=$LAB_SUBNET.5/24")"
-	has "dry run" "$(candor gc --dry-run)" "nothing to give back"
-	has "gc" "$(candor gc)" "nothing to give back"
+	has "dry run" "$(candor gc --dry-run 2>&1)" "nothing to give back"
+	has "gc" "$(candor gc 2>&1)" "nothing to give back"
 	lab_exec c1 /bin/ping -c 1 -W 3 "$LAB_PEER_IP"
 }
 
