@@ -74,7 +74,7 @@ add_backports() {
 	# shellcheck disable=SC2016  # apt's own variables
 	read -r uri signed < <(apt-get indextargets --format '$(CODENAME) $(COMPONENT) $(REPO_URI) $(SIGNED_BY)' 'Created-By: Packages' |
 		awk -v c="$codename" '$1 == c && $2 == "main" { print $3, $4; exit }') || true
-	[[ -n ${uri:-} ]] || uri=http://deb.debian.org/debian
+	[[ -n ${uri:-} ]] || die "apt has no Debian $codename archive to take backports from: add one to /etc/apt/sources.list.d, or install Go 1.21 or newer"
 	[[ ${signed:-} == /* ]] || signed=/usr/share/keyrings/debian-archive-keyring.gpg
 	say "adding $codename-backports from $uri ($target)"
 	printf 'Types: deb\nURIs: %s\nSuites: %s-backports\nComponents: main\nSigned-By: %s\n' "$uri" "$codename" "$signed" >"$target"

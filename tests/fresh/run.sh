@@ -28,7 +28,8 @@ debian_mirror() {
 	# shellcheck disable=SC2016  # apt's own variables
 	uri=$(apt-get indextargets --format '$(REPO_URI) $(COMPONENT) $(ORIGIN)' 'Created-By: Packages' 2>/dev/null |
 		awk '$2 == "main" && $3 == "Debian" && $1 !~ /security/ { print $1; exit }')
-	printf '%s\n' "${uri:-http://deb.debian.org/debian}"
+	[[ -n $uri ]] || die "apt has no Debian archive in its sources, or no lists of it yet (apt-get update)"
+	printf '%s\n' "$uri"
 }
 
 # bootstrap makes the tarball of a minimal bookworm, once.
@@ -36,9 +37,11 @@ bootstrap() {
 	[[ ! -s $tarball ]] || return 0
 	command -v debootstrap >/dev/null || die "debootstrap is missing: scripts/setup.sh test"
 	mkdir -p "$cache"
-	say "debootstrapping bookworm from $(debian_mirror), once; kept as $tarball"
+	local mirror
+	mirror=$(debian_mirror) || exit
+	say "debootstrapping bookworm from $mirror, once; kept as $tarball"
 	local work=$1/bootstrap
-	debootstrap --variant=minbase --include=ca-certificates bookworm "$work" "$(debian_mirror)" >"$1/debootstrap.log" 2>&1 || {
+	debootstrap --variant=minbase --include=ca-certificates bookworm "$work" "$mirror" >"$1/debootstrap.log" 2>&1 || {
 		tail -n 20 "$1/debootstrap.log" >&2
 		die "debootstrap failed"
 	}

@@ -7,12 +7,14 @@ GUEST_KEYRING=/usr/share/keyrings/debian-archive-keyring.gpg
 # debian_mirror SECURITY: the URI of the archive that this machine uses already
 # (it may have no way to any other): "no" for the main one, "yes" for security's.
 debian_mirror() {
-	local uri default=http://deb.debian.org/debian
-	[[ $1 == no ]] || default=http://deb.debian.org/debian-security
+	local uri
 	# shellcheck disable=SC2016  # apt's own variables
 	uri=$(apt-get indextargets --format '$(REPO_URI) $(COMPONENT) $(ORIGIN) $(LABEL)' 'Created-By: Packages' 2>/dev/null |
 		awk -v security="$1" '$2 == "main" && $3 == "Debian" && ($4 ~ /Security/ ? "yes" : "no") == security { print $1; exit }')
-	uri=${uri:-$default}
+	if [[ -z $uri ]]; then
+		printf 'guest: apt has no Debian archive (security: %s) in its sources, or no lists of it yet\n' "$1" >&2
+		return 1
+	fi
 	printf '%s\n' "${uri%/}"
 }
 
