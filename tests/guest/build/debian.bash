@@ -20,10 +20,12 @@ debian_mirror() {
 
 # debian_up makes apt's own corner of the work directory.
 debian_up() {
+	local main security
+	main=$(debian_mirror no) && security=$(debian_mirror yes) || return
 	mkdir -p apt/{lists,archives}/partial apt/empty debs
 	{
-		printf 'deb [signed-by=%s] %s %s main\n' "$GUEST_KEYRING" "$(debian_mirror no)" "$GUEST_KERNEL_SUITE"
-		printf 'deb [signed-by=%s] %s %s-security main\n' "$GUEST_KEYRING" "$(debian_mirror yes)" "$GUEST_KERNEL_SUITE"
+		printf 'deb [signed-by=%s] %s %s main\n' "$GUEST_KEYRING" "$main" "$GUEST_KERNEL_SUITE"
+		printf 'deb [signed-by=%s] %s %s-security main\n' "$GUEST_KEYRING" "$security" "$GUEST_KERNEL_SUITE"
 	} >apt/sources.list
 	debian_apt apt-get update >/dev/null
 }
@@ -51,9 +53,11 @@ debian_unpack() {
 
 # debian_root DIRECTORY VARIANT PACKAGE,PACKAGE: a Debian in a directory.
 debian_root() {
+	local mirror
+	mirror=$(debian_mirror no) || return
 	local without=() path
 	for path in doc man locale info lintian; do without+=("--dpkgopt=path-exclude=/usr/share/$path/*"); done
 	# mmdebstrap's helper, mmtarfilter, is looked for in PATH.
 	PATH=$PWD/mmdebstrap/usr/bin:$PATH mmdebstrap --quiet --mode=root --variant="$2" "${without[@]}" --aptopt='Acquire::Retries "3"' \
-		--include="$3" "$GUEST_SUITE" "$1" "$(debian_mirror no)"
+		--include="$3" "$GUEST_SUITE" "$1" "$mirror"
 }
