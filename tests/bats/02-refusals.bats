@@ -51,7 +51,7 @@ load helpers
 @test "a config that anybody may write" {
 	chmod 0666 "$LAB_CONFIG"
 	refused c1 --annotation "$(nic "ip=$LAB_SUBNET.5/24")"
-	has "error" "$output" "$LAB_CONFIG" writ
+	has "error" "$output" "pool wire" "containerd:$LAB_NS" "$LAB_CONFIG" writ
 }
 
 @test "a config that its group may write" {

@@ -37,11 +37,20 @@ runs() { [[ -n $("$@") ]]; }
 }
 
 @test "the second of two NICs has a bad gateway: the first is back" {
-	# Both want to be the default route: the kernel takes one.
-	refused c1 --annotation "candor.dev/nics=[
-		{\"pool\":\"wire\",\"mac\":\"$LAB_MAC\",\"ips\":[\"$LAB_SUBNET.5/24\"],\"gateway\":[\"$LAB_PEER_IP\"],\"default-route\":true},
+	# A network that has a default route: the first NIC is in when that is met.
+	local joined=$LAB_ID-joined
+	ip netns add "$joined"
+	ip -n "$joined" link add there type veth peer name here
+	ip -n "$joined" addr add 192.0.2.1/30 dev here
+	ip -n "$joined" link set there up
+	ip -n "$joined" link set here up
+	ip -n "$joined" route add default via 192.0.2.2
+	refused c1 --with-ns "network:/run/netns/$joined" --annotation "candor.dev/nics=[
+		{\"pool\":\"wire\",\"mac\":\"$LAB_MAC\",\"ips\":[\"$LAB_SUBNET.5/24\"]},
 		{\"pool\":\"wire\",\"mac\":\"$LAB_MAC2\",\"ips\":[\"$LAB_SUBNET2.5/24\"],\"gateway\":[\"$LAB_SUBNET2.1\"],\"default-route\":true}]"
-	has "error" "$output" default
+	has "error" "$output" "$LAB_MAC2" "default route"
+	[[ -z $(ip -n "$joined" -o link show | grep -vE ' (lo|here|there)[@:]') ]] || fail "left inside: $(ip -n "$joined" -o link)"
+	ip netns del "$joined"
 }
 
 @test "a gateway that is the NIC's own address: nothing is changed" {
