@@ -49,7 +49,7 @@ runs() { [[ -n $("$@") ]]; }
 		{\"pool\":\"wire\",\"mac\":\"$LAB_MAC\",\"ips\":[\"$LAB_SUBNET.5/24\"]},
 		{\"pool\":\"wire\",\"mac\":\"$LAB_MAC2\",\"ips\":[\"$LAB_SUBNET2.5/24\"],\"gateway\":[\"$LAB_SUBNET2.1\"],\"default-route\":true}]"
 	has "error" "$output" "$LAB_MAC2" "default route"
-	[[ -z $(ip -n "$joined" -o link show | grep -vE ' (lo|here|there)[@:]') ]] || fail "left inside: $(ip -n "$joined" -o link)"
+	equal "interfaces inside" 3 "$(ip -n "$joined" -o link | wc -l)"
 	ip netns del "$joined"
 }
 
