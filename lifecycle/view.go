@@ -92,7 +92,7 @@ func (n *Node) pingDaemon(ctx context.Context) (daemon.Status, error) {
 }
 
 // registerView writes what candord has to know of the container before the
-// first look-up below STATE_DIR/fs, and returns with the record's lock held.
+// first look-up below the view's mount, and returns with the record's lock held.
 func (n *Node) registerView(ctx context.Context, c Container, caller string, owner ledger.Process, rootfs string) (_ *ledger.Lock, _ *ledger.Record, err error) {
 	release, err := n.store.LockAllocator(ctx)
 	if err != nil {
