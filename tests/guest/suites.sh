@@ -3,9 +3,10 @@
 # prints their results as TAP. The Go tests are compiled here, the bats suites
 # run with the programs in bin/ and bin/tools/.
 #
-#   tests/guest/suites.sh [--kernel 6.12|6.1] [--cgroup v2|v1|hybrid] [--timeout SECONDS] [go:PACKAGE | bats:FILE]...
+#   tests/guest/suites.sh [OPTIONS of run.sh] [go:PACKAGE | bats:FILE[:FILTER]]...
 #
 #   tests/guest/suites.sh go:cgroup go:resview/render bats:05-view
+#   tests/guest/suites.sh --systemd bats:systemd    a file of tests/guest/bats
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -15,7 +16,11 @@ main() {
 	local options=() work tests=() status=0
 	while (($#)); do
 		case $1 in
-		--kernel | --cgroup | --timeout)
+		--systemd)
+			options+=("$1")
+			shift
+			;;
+		--kernel | --cgroup | --timeout | --cpus | --memory)
 			options+=("$1" "$2")
 			shift 2
 			;;
@@ -33,7 +38,7 @@ main() {
 	# shellcheck disable=SC2064  # this directory, whatever becomes of the variable
 	trap "rm -rf --one-file-system '$work'" EXIT
 	pack "$work" "${tests[@]}"
-	"$here/run.sh" "${options[@]}" --results "$work" "bash /run/guest/suites ${tests[*]}" || status=$?
+	"$here/run.sh" "${options[@]}" --results "$work" "bash /run/guest/suites$(printf ' %q' "${tests[@]}")" || status=$?
 	return "$status"
 }
 

@@ -44,9 +44,10 @@ lab_error() { printf 'lab: %s\n' "$*" >&2; }
 # lab_random LOW HIGH: a number from LOW to HIGH.
 lab_random() { shuf -n 1 -i "$1-$2"; }
 
-# lab_wait SECONDS COMMAND...: until the command succeeds, at most SECONDS.
+# lab_wait SECONDS COMMAND...: until the command succeeds, at most SECONDS, or
+# LAB_PATIENCE times as many where all takes longer (an emulated machine).
 lab_wait() {
-	local deadline=$((${EPOCHREALTIME/./} + ${1} * 1000000))
+	local deadline=$((${EPOCHREALTIME/./} + $1 * ${LAB_PATIENCE:-1} * 1000000))
 	shift
 	until "$@" >/dev/null 2>&1; do
 		((${EPOCHREALTIME/./} < deadline)) || return 1
