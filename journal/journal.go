@@ -13,6 +13,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -54,8 +55,9 @@ func openLog(path string) (*os.File, error) {
 
 // handler renders a record as one line of text for a writer that knows levels.
 type handler struct {
-	write  func(level slog.Level, line string) error
+	write  func(level slog.Level, line string, attrs []slog.Attr) error
 	prefix string
+	attrs  []slog.Attr
 }
 
 func (h *handler) Enabled(_ context.Context, level slog.Level) bool { return level >= slog.LevelInfo }
@@ -64,7 +66,12 @@ func (h *handler) Handle(ctx context.Context, r slog.Record) error {
 	var b bytes.Buffer
 	text := slog.NewTextHandler(&b, &slog.HandlerOptions{ReplaceAttr: dropBuiltin})
 	rest := slog.NewRecord(r.Time, r.Level, "", 0)
-	r.Attrs(func(a slog.Attr) bool { rest.AddAttrs(a); return true })
+	all := slices.Clone(h.attrs)
+	r.Attrs(func(a slog.Attr) bool {
+		rest.AddAttrs(a)
+		all = append(all, a)
+		return true
+	})
 	if err := text.Handle(ctx, rest); err != nil {
 		return err
 	}
@@ -72,7 +79,7 @@ func (h *handler) Handle(ctx context.Context, r slog.Record) error {
 	if attrs := strings.TrimSpace(b.String()); attrs != "" {
 		line += " " + attrs
 	}
-	return h.write(r.Level, line)
+	return h.write(r.Level, line, all)
 }
 
 func dropBuiltin(groups []string, a slog.Attr) slog.Attr {
@@ -84,6 +91,7 @@ func dropBuiltin(groups []string, a slog.Attr) slog.Attr {
 
 func (h *handler) WithAttrs(attrs []slog.Attr) slog.Handler {
 	c := *h
+	c.attrs = append(slices.Clone(h.attrs), attrs...)
 	for _, a := range attrs {
 		c.prefix += " " + a.String()
 	}
@@ -92,11 +100,14 @@ func (h *handler) WithAttrs(attrs []slog.Attr) slog.Handler {
 
 func (h *handler) WithGroup(string) slog.Handler { return h }
 
-// journalWriter speaks the native protocol of systemd-journald: KEY=value
-// lines, or KEY, newline, little-endian length, value where the value has a
-// newline (systemd.io/JOURNAL_NATIVE_PROTOCOL).
-func journalWriter(w io.Writer, component string) func(slog.Level, string) error {
-	return func(level slog.Level, line string) error {
+// journalWriter speaks the native protocol of systemd-journald
+// (systemd.io/JOURNAL_NATIVE_PROTOCOL). Beside the message each attribute is a
+// field of its own: `journalctl CANDOR_CONTAINER=c1`.
+func journalWriter(w io.Writer, component string) func(slog.Level, string, []slog.Attr) error {
+	if !strings.HasPrefix(component, "candor") {
+		component = "candor-" + component
+	}
+	return func(level slog.Level, line string, attrs []slog.Attr) error {
 		priority := "6"
 		switch {
 		case level >= slog.LevelError:
@@ -105,12 +116,37 @@ func journalWriter(w io.Writer, component string) func(slog.Level, string) error
 			priority = "4"
 		}
 		var b bytes.Buffer
-		fmt.Fprintf(&b, "PRIORITY=%s\nSYSLOG_IDENTIFIER=candor-%s\n", priority, strings.TrimPrefix(component, "candor-"))
-		b.WriteString("MESSAGE\n")
-		b.Write(binary.LittleEndian.AppendUint64(nil, uint64(len(line))))
-		b.WriteString(line)
-		b.WriteByte('\n')
+		fmt.Fprintf(&b, "PRIORITY=%s\nSYSLOG_IDENTIFIER=%s\n", priority, component)
+		writeField(&b, "MESSAGE", line)
+		for _, a := range attrs {
+			writeField(&b, fieldName(a.Key), a.Value.String())
+		}
 		_, err := w.Write(b.Bytes())
 		return err
 	}
+}
+
+// writeField writes the form that takes any value: the name, newline, the
+// value's length in little-endian, the value. What a container wrote into a
+// value cannot pass for another field.
+func writeField(b *bytes.Buffer, name, value string) {
+	b.WriteString(name)
+	b.WriteByte('\n')
+	b.Write(binary.LittleEndian.AppendUint64(nil, uint64(len(value))))
+	b.WriteString(value)
+	b.WriteByte('\n')
+}
+
+// fieldName makes a field's name of an attribute's key: journald drops fields
+// whose names have other characters.
+func fieldName(key string) string {
+	return "CANDOR_" + strings.Map(func(r rune) rune {
+		switch {
+		case 'a' <= r && r <= 'z':
+			return r - 'a' + 'A'
+		case 'A' <= r && r <= 'Z', '0' <= r && r <= '9':
+			return r
+		}
+		return '_'
+	}, key)
 }

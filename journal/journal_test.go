@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -18,20 +19,51 @@ func TestOneLineWhateverWasJoined(t *testing.T) {
 	}
 }
 
-// systemd.io/JOURNAL_NATIVE_PROTOCOL: the message stands behind its length, so
-// that what a container wrote into it cannot pass for another field.
-func TestMessageCannotForgeAField(t *testing.T) {
-	var b bytes.Buffer
-	message := "attach\nPRIORITY=0"
-	log := slog.New(&handler{write: journalWriter(&b, "candor-prestart-net")})
-	log.With("node", "n1").Warn(message, "container", "c1")
-	head, rest, found := strings.Cut(b.String(), "MESSAGE\n")
-	if !found || head != "PRIORITY=4\nSYSLOG_IDENTIFIER=candor-prestart-net\n" {
-		t.Fatalf("%q", &b)
+// parseFields reads an entry of the native protocol (systemd.io/JOURNAL_NATIVE_PROTOCOL).
+func parseFields(t *testing.T, entry []byte) map[string]string {
+	t.Helper()
+	fields := map[string]string{}
+	for len(entry) > 0 {
+		line, rest, found := bytes.Cut(entry, []byte("\n"))
+		if !found {
+			t.Fatalf("no newline behind %q", entry)
+		}
+		name, value, short := strings.Cut(string(line), "=")
+		if !short {
+			n := binary.LittleEndian.Uint64(rest[:8])
+			value, rest = string(rest[8:8+n]), rest[8+n:]
+			if rest[0] != '\n' {
+				t.Fatalf("%s: %q behind its value", name, rest[0])
+			}
+			rest = rest[1:]
+		}
+		fields[name], entry = value, rest
 	}
-	n := binary.LittleEndian.Uint64([]byte(rest[:8]))
-	if text := rest[8:]; uint64(len(text)) != n+1 || !strings.HasPrefix(text, message) || !strings.HasSuffix(text, "node=n1 container=c1\n") {
-		t.Errorf("length %d, %q", n, text)
+	return fields
+}
+
+// What a container wrote into a message or a value cannot pass for a field.
+func TestEntryHasFieldsThatCannotBeForged(t *testing.T) {
+	var b bytes.Buffer
+	log := slog.New(&handler{write: journalWriter(&b, "candor-prestart-net")})
+	log.With("node", "n1").Warn("attach\nPRIORITY=0", "container", "c1\nPRIORITY=1", "egress-limit", 5)
+	want := map[string]string{
+		"PRIORITY": "4", "SYSLOG_IDENTIFIER": "candor-prestart-net",
+		"MESSAGE":     "attach\nPRIORITY=0 node=n1 container=\"c1\\nPRIORITY=1\" egress-limit=5",
+		"CANDOR_NODE": "n1", "CANDOR_CONTAINER": "c1\nPRIORITY=1", "CANDOR_EGRESS_LIMIT": "5",
+	}
+	if got := parseFields(t, b.Bytes()); !maps.Equal(got, want) {
+		t.Errorf("fields\n%q, want\n%q", got, want)
+	}
+}
+
+func TestIdentifierIsTheProgramsName(t *testing.T) {
+	for component, want := range map[string]string{"candord": "candord", "shim": "candor-shim", "candor-runc": "candor-runc"} {
+		var b bytes.Buffer
+		slog.New(&handler{write: journalWriter(&b, component)}).Info("x")
+		if got := parseFields(t, b.Bytes())["SYSLOG_IDENTIFIER"]; got != want {
+			t.Errorf("%s is %q, want %q", component, got, want)
+		}
 	}
 }
 
