@@ -31,7 +31,7 @@ DOCDIR     ?= $(PREFIX)/share/doc/candor
 
 # SETUP=no: install nothing, take the machine as it is.
 SETUP    ?= yes
-FUZZTIME ?= 60s
+FUZZTIME ?= 20s
 PKG      ?= ./...
 BATS     ?= tests/bats
 
@@ -85,7 +85,7 @@ demo: setup ## set up, build, and show candor beside runc (NIC=ens5: with your o
 	@demo/run.sh $(if $(NIC),--nic $(NIC))
 
 .PHONY: test
-test: setup-test ## everything that can be tested on this machine
+test: setup-test ## everything: unit, fuzz, host, fresh, guest; says at the end what ran where
 	@$(MAKE) --no-print-directory tools build
 	@scripts/test.sh
 
@@ -95,14 +95,19 @@ test-unit: ## Go tests (real kernel, throw-away namespaces; root; PKG=./nic for 
 
 .PHONY: test-bats
 test-bats: tools build ## end-to-end tests against a private containerd (BATS=file for one)
-	@scripts/test.sh bats
+	@scripts/test.sh host
+
+.PHONY: test-guest
+test-guest: setup-test ## the suites in a QEMU guest: SR-IOV, cgroup v2 on 6.12, cgroup v1 on 6.1
+	@$(MAKE) --no-print-directory tools build
+	@scripts/test.sh guest
 
 .PHONY: test-fresh
 test-fresh: ## the set-up, from nothing, in a debootstrapped bookworm without Go
 	@scripts/test.sh fresh
 
 .PHONY: fuzz
-fuzz: ## every fuzz target for FUZZTIME (60s)
+fuzz: ## every fuzz target for FUZZTIME (20s)
 	@scripts/test.sh fuzz
 
 .PHONY: lint
@@ -119,8 +124,9 @@ endif
 	@bench/run.sh
 
 .PHONY: soak
-soak: tools build ## start, kill and delete containers for MINUTES (10), then look for leftovers
+soak: tools build ## start, kill and delete containers for MINUTES (10), then the guest's long tests
 	@tests/soak/run.sh
+	@tests/guest/test.sh --soak
 
 export FUZZTIME BATS PKG
 
@@ -145,6 +151,10 @@ uninstall: ## remove what install put there; the policy in /etc/candor stays
 	for unit in $(wildcard packaging/systemd/*); do rm -f $(DESTDIR)$(UNITDIR)/"$${unit##*/}"; done
 	rm -rf $(DESTDIR)$(DOCDIR)
 	-rmdir --ignore-fail-on-non-empty $(DESTDIR)$(LIBEXECDIR) 2>/dev/null
+
+.PHONY: guest-clean
+guest-clean: ## remove the built guest from the cache
+	@tests/guest/run.sh --clean
 
 .PHONY: clean
 clean: ## remove bin/ except bin/tools

@@ -5,7 +5,7 @@ set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
 status=0
 
-mapfile -t scripts < <(git ls-files --cached --others --exclude-standard '*.sh' '*.bash' '.ci/run')
+mapfile -t scripts < <(git ls-files --cached --others --exclude-standard '*.sh' '*.bash' '.ci/run' 'tests/guest/inside/*')
 mapfile -t bats < <(git ls-files --cached --others --exclude-standard '*.bats')
 
 echo "lint: shellcheck (${#scripts[@]} scripts, ${#bats[@]} bats files)"

@@ -1,14 +1,15 @@
 #!/usr/bin/env bash
-# Runs the tests, one group after the other, and says at the end what passed,
-# what failed and what was skipped here and why. With names only those groups.
+# Runs the tests, one suite after the other, and says at the end how many ran
+# where, how long each took, what failed, and what was skipped here and why. With
+# names only those suites.
 #
-#   scripts/test.sh [unit|fuzz|bats|fresh]...     FUZZTIME=60s BATS=tests/bats PKG=./...
+#   scripts/test.sh [unit|fuzz|host|guest|fresh]...
+#     FUZZTIME=20s BATS=tests/bats PKG=./...     CI=true: no guest is a failure
 set -uo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
-log=$(mktemp -d)
-trap 'rm -rf "$log"' EXIT
-failed=() passed=()
+# shellcheck source=scripts/test-results.bash
+source scripts/test-results.bash
 
 unit() {
 	# JSON for the reasons of skips; only failures and skips are printed. One
@@ -25,67 +26,86 @@ unit() {
 		# What did not even build says so on these lines.
 		jq -j 'select(.Action == "build-output") | .Output' "$log/unit.json"
 	fi
-	jq -rs '([.[] | select(.Action == "skip" and .Test != null) | .Package + " " + .Test]) as $s
-		| .[] | select(.Action == "output" and .Test != null) | (.Package + " " + .Test) as $n
-		| select(($s | index($n)) and (.Output | test("^(=== |--- )") | not))
-		| (.Package | sub("candor.dev/candor/"; "")) + " " + .Test + ": " + (.Output | gsub("\\s+"; " "))' \
-		"$log/unit.json" >>"$log/skipped"
+	results_from_go_json unit "$log/unit.json"
 	return "$status"
 }
 
 fuzz() {
-	local package target status=0
+	local package target status=0 ran=0 failed=0
 	while read -r package target; do
 		echo "fuzz $package $target for $FUZZTIME"
+		ran=$((ran + 1))
 		# Left to itself the fuzzer spends most of its minute on making a single
 		# interesting input smaller, and runs nothing meanwhile.
 		if ! go test -run '^$' -fuzz "^$target\$" -fuzztime "$FUZZTIME" -fuzzminimizetime 1s "$package" >"$log/fuzz" 2>&1; then
 			cat "$log/fuzz"
-			status=1
+			status=1 failed=$((failed + 1))
 		fi
 	done < <(grep -rlE --include='*_test.go' '^func Fuzz' . | while read -r file; do
 		sed -n "s|^func \(Fuzz[A-Za-z0-9_]*\)(.*|$(dirname "$file") \1|p" "$file"
 	done | sort -u)
+	results_add fuzz "$ran" "$failed" 0
 	return "$status"
 }
 
-bats_() {
-	if ! compgen -G "tests/bats/*.bats" >/dev/null; then
-		echo "no bats files yet"
+host() {
+	bats --print-output-on-failure --timing "${BATS:-tests/bats}" | tee "$log/host"
+	local status=$?
+	results_from_tap host "$log/host"
+	return "$status"
+}
+
+guest() {
+	local kernel status=0 started=$SECONDS
+	tests/guest/run.sh --build 2>&1 | tee "$log/guest-build"
+	status=$?
+	results_add 'guest cache' - - - "$((SECONDS - started))"
+	if ((status == 126)) && [[ ${CI:-} != true ]]; then
+		results_skip guest "all of it: $(grep '^guest: ' "$log/guest-build" | tail -n 1)"
 		return 0
 	fi
-	bats --print-output-on-failure --timing "${BATS:-tests/bats}" | tee "$log/bats"
-	local status=$?
-	sed -nE 's/^ok [0-9]+ (.*) # skip ?(.*)/bats \1: \2/p' "$log/bats" >>"$log/skipped"
+	((status == 0)) || return
+	for kernel in 6.12 6.1; do
+		started=$SECONDS
+		tests/guest/test.sh "$kernel" | tee "$log/guest-$kernel" || status=1
+		results_from_tap "guest $kernel" "$log/guest-$kernel" "$((SECONDS - started))"
+	done
 	return "$status"
 }
 
-fresh() { tests/fresh/run.sh; }
+fresh() {
+	tests/fresh/run.sh
+	local status=$?
+	results_add fresh 1 "$((status > 0))" 0
+	return "$status"
+}
 
-FUZZTIME=${FUZZTIME:-60s}
-if (($# == 0)); then set -- unit fuzz bats fresh; fi
-for group; do
-	started=$SECONDS
-	printf '\n=== %s\n' "$group"
-	case $group in
-	unit | fuzz | fresh) "$group" ;;
-	bats) bats_ ;;
-	*)
-		echo "test: no such group: $group (unit, fuzz, bats, fresh)" >&2
-		exit 2
-		;;
-	esac
-	status=$?
-	if ((status == 0)); then passed+=("$group ($((SECONDS - started)) s)"); else failed+=("$group"); fi
-done
+main() {
+	local suite started failed=()
+	FUZZTIME=${FUZZTIME:-20s}
+	log=$(mktemp -d)
+	trap 'rm -rf "$log"' EXIT
+	if (($# == 0)); then set -- unit fuzz host fresh guest; fi
+	for suite; do
+		case $suite in
+		unit | fuzz | host | guest | fresh) ;;
+		*)
+			echo "test: no such suite: $suite (unit, fuzz, host, guest, fresh)" >&2
+			exit 2
+			;;
+		esac
+	done
+	for suite; do
+		printf '\n=== %s\n' "$suite"
+		started=$SECONDS
+		"$suite" || failed+=("$suite")
+		results_took "$suite" "$((SECONDS - started))"
+	done
+	results_print
+	if ((${#failed[@]})); then
+		printf 'FAILED: %s\n' "${failed[@]}"
+		exit 1
+	fi
+}
 
-printf '\n=== summary\n'
-if [[ -s $log/skipped ]]; then
-	echo "skipped here:"
-	sort -u "$log/skipped" | sed 's/^/  /'
-fi
-if ((${#passed[@]})); then printf 'passed: %s\n' "${passed[@]}"; fi
-if ((${#failed[@]})); then
-	printf 'FAILED: %s\n' "${failed[@]}"
-	exit 1
-fi
+main "$@"

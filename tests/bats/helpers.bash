@@ -98,7 +98,7 @@ teardown() {
 
 # put_back ends what a test started, by the ordinary ways.
 put_back() {
-	local pid id dir
+	local pid ids id dir
 	for pid in "${BACKGROUND[@]}"; do
 		kill -KILL "$pid" 2>/dev/null || true
 	done
@@ -107,9 +107,14 @@ put_back() {
 	fi
 	rm -rf "$LAB_DIR"/etc/config.d
 	if mountpoint -q "$LAB_DIR/full"; then umount -R "$LAB_DIR/full"; fi
-	lab_wait 2 lab_ctr version || lab_containerd_up 3>&- 4>&-
-	for id in $(lab_ctr containers ls -q); do remove "$id"; done
-	for id in $(LAB_NS=$LAB_NS-b lab_ctr containers ls -q); do LAB_NS=$LAB_NS-b remove "$id"; done
+	if ! ids=$(lab_ctr containers ls -q); then
+		lab_wait 2 lab_ctr version || lab_containerd_up 3>&- 4>&-
+		ids=$(lab_ctr containers ls -q)
+	fi
+	for id in $ids; do remove "$id"; done
+	if [[ -d $LAB_DIR/state/io.containerd.runtime.v2.task/$LAB_NS-b ]]; then
+		for id in $(LAB_NS=$LAB_NS-b lab_ctr containers ls -q); do LAB_NS=$LAB_NS-b remove "$id"; done
+	fi
 	for dir in "$LAB_DIR"/runc-*/*; do
 		[[ ! -d $dir ]] || LAB_RUNC_ROOT=${dir%/*} plain_runc delete --force "${dir##*/}"
 	done
@@ -167,7 +172,6 @@ tell_state() {
 node_snapshot() {
 	lab_snapshot
 	candor_mounts | grep -v '^view'
-	ip netns list | awk '{ print "netns", $1 }' | grep "$LAB_ID"
 }
 
 same_as_before() {
@@ -205,13 +209,12 @@ candor_mounts() {
 	[[ -e $LAB_STATE/mnt ]] || return 0
 	perl -e '
 		my %setns = (x86_64 => 308, aarch64 => 268, riscv64 => 268, s390x => 339, ppc64le => 350);
-		chomp(my $machine = `uname -m`);
 		open(my $ns, "<", $ARGV[0]) or exit 0;
 		pipe(my $ready, my $done); pipe(my $wait, my $end);
 		my $child = fork();
 		if (!$child) {
 			close $ready; close $end;
-			syscall($setns{$machine}, fileno($ns), 0x20000) == 0 or exit 1;
+			syscall($setns{$ARGV[1]}, fileno($ns), 0x20000) == 0 or exit 1;
 			if (opendir(my $d, "/netns")) { print map { "file $_\n" } grep { !/^\.\.?$/ } readdir $d; }
 			close STDOUT; close $done;
 			sysread($wait, my $b, 1); exit 0;
@@ -225,7 +228,7 @@ candor_mounts() {
 			print "view $f[2]\n" if $f[4] eq "/fs";
 		}
 		close $end; waitpid($child, 0);
-	' "$LAB_STATE/mnt" | sort -u
+	' "$LAB_STATE/mnt" "$HOSTTYPE" | sort -u
 }
 
 # free_readers aborts the view's connection: the one way to free a reader whose

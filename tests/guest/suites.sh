@@ -3,7 +3,8 @@
 # prints their results as TAP. The Go tests are compiled here, the bats suites
 # run with the programs in bin/ and bin/tools/.
 #
-#   tests/guest/suites.sh [OPTIONS of run.sh] [go:PACKAGE | bats:FILE[:FILTER]]...
+#   tests/guest/suites.sh [OPTIONS of run.sh] [--tags TAGS] [go:PACKAGE | bats:FILE[:FILTER]]...
+#     --tags: of the bats tests only those with these tags (bats's --filter-tags)
 #
 #   tests/guest/suites.sh go:cgroup go:resview/render bats:05-view
 #   tests/guest/suites.sh --systemd bats:systemd    a file of tests/guest/bats
@@ -13,9 +14,13 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 cd "$here/../.."
 
 main() {
-	local options=() work tests=() status=0
+	local options=() work tests=() tags='' status=0
 	while (($#)); do
 		case $1 in
+		--tags)
+			tags=$2
+			shift 2
+			;;
 		--systemd)
 			options+=("$1")
 			shift
@@ -38,7 +43,7 @@ main() {
 	# shellcheck disable=SC2064  # this directory, whatever becomes of the variable
 	trap "rm -rf --one-file-system '$work'" EXIT
 	pack "$work" "${tests[@]}"
-	"$here/run.sh" "${options[@]}" --results "$work" "bash /run/guest/suites$(printf ' %q' "${tests[@]}")" || status=$?
+	"$here/run.sh" "${options[@]}" --results "$work" "GUEST_TAGS=$(printf '%q' "$tags") bash /run/guest/suites$(printf ' %q' "${tests[@]}")" || status=$?
 	return "$status"
 }
 

@@ -6,13 +6,15 @@
 # directory, state directory or containerd namespace in their arguments or
 # environment. Never the caller's own shell.
 lab_processes() {
-	local pid
-	# One grep for all of /proc: this runs after each test.
-	# shellcheck disable=SC2013  # pids are words
-	for pid in $(grep -lsaF -e "$LAB_DIR/" -e "$LAB_STATE" -e "$LAB_NS" /proc/[0-9]*/{cmdline,environ} | cut -d/ -f3 | sort -un); do
-		[[ $pid != "$$" && $pid != "$BASHPID" ]] || continue
+	local files pid seen=' '
+	# One grep for all of /proc: this runs after each test. It has ended when its
+	# own line is looked at.
+	files=$(grep -lsaF -e "$LAB_DIR/" -e "$LAB_STATE" -e "$LAB_NS" /proc/[0-9]*/{cmdline,environ})
+	while IFS=/ read -r _ _ pid _; do
+		[[ -n $pid && $pid != "$$" && $pid != "$BASHPID" && $seen != *" $pid "* ]] || continue
+		seen+="$pid "
 		lab_dead "$pid" || printf '%s\n' "$pid"
-	done
+	done <<<"$files"
 }
 
 # lab_command PID prints its command line, nothing if it has ended meanwhile.
@@ -50,9 +52,7 @@ lab_mounts_down() {
 # below containerd's namespace name, candord's carries a hash of its state
 # directory (daemon/cgroups.go).
 lab_cgroups() {
-	local candord
-	candord=candord-$(printf '%s' "$LAB_STATE" | sha256sum | cut -c1-8)
-	find /sys/fs/cgroup -mindepth 1 -maxdepth 4 -depth -type d \( -path "*/$LAB_NS*" -o -name "$candord" \) 2>/dev/null
+	find /sys/fs/cgroup -mindepth 1 -maxdepth 4 -depth -type d \( -path "*/$LAB_NS*" -o -name "$LAB_CANDORD_CGROUP" \) 2>/dev/null
 }
 
 lab_cgroups_down() {
@@ -84,18 +84,32 @@ lab_machine_network() {
 # ("cgroup|process").
 lab_snapshot() { lab_snapshot_unsorted | grep -vE "^(${LAB_SNAPSHOT_WITHOUT:-none}) " | sort; }
 
+# Few programs, each called once: this runs after each test.
 lab_snapshot_unsorted() {
-	lab_node ip -j -d link show | jq -r '.[] | "link \(.ifname) \(.address) mtu \(.mtu) txqlen \(.txqlen) gso \(.gso_max_size) \(.altnames // [] | sort | join(",")) \(.ifalias // "") \(if (.flags | index("UP")) then "up" else "down" end)"'
-	lab_node ip -o addr show | awk '$4 !~ /^fe80:/ { print "address", $2, $4 }'
-	lab_node ip -o route show table all | grep -vE '^(fe80|ff00|multicast|local fe80|anycast)' | sed 's/^/route /'
-	lab_node ip rule show | sed 's/^/rule /'
-	lab_node tc qdisc show | awk '{ print "qdisc", $2, $3, $4, $5 }'
-	lab_node nft list ruleset 2>/dev/null | sed 's/^/nft /'
-	ip netns list | awk -v id="$LAB_ID-" 'index($1, id) == 1 { print "netns", $1 }'
-	lab_mounts | grep -vxF -e "$LAB_STATE" -e "$LAB_STATE/mnt" | sed 's/^/mount /'
-	lab_records | sed 's/^/record /'
-	lab_cgroups | sort | grep -v '/candord' | grep -vE "/$LAB_NS(-b)?\$" | sed 's/^/cgroup /'
-	local pid
+	# shellcheck disable=SC2016  # expanded by the inner shell
+	lab_node sh -c '
+		ip -j -d link show | jq -r "$1"
+		echo @address && ip -o addr show
+		echo @route && ip -o route show table all
+		echo @rule && ip rule show
+		echo @qdisc && tc qdisc show
+		echo @nft && nft list ruleset 2>/dev/null
+		echo @mount && cat /proc/1/mountinfo' sh '.[] | "link \(.ifname) \(.address) mtu \(.mtu) txqlen \(.txqlen) gso \(.gso_max_size) \(.altnames // [] | sort | join(",")) \(.ifalias // "") \(if (.flags | index("UP")) then "up" else "down" end)"' |
+		awk -v dir="$LAB_DIR" -v state="$LAB_STATE" '
+			/^@/ { kind = substr($0, 2); next }
+			kind == "address" { if ($4 !~ /^fe80:/) print kind, $2, $4; next }
+			kind == "route" && /^(fe80|ff00|multicast|local fe80|anycast)/ { next }
+			kind == "qdisc" { print kind, $2, $3, $4, $5; next }
+			kind == "mount" {
+				if ($5 == dir || index($5, dir "/") == 1 || index($5, state "/") == 1 && $5 != state "/mnt") print kind, $5
+				next
+			}
+			kind { print kind, $0; next }
+			{ print }'
+	local file pid
+	for file in /run/netns/"$LAB_ID"-*; do [[ ! -e $file ]] || printf 'netns %s\n' "${file##*/}"; done
+	for file in "$LAB_STATE"/ledger/*.json; do [[ ! -e $file ]] || printf 'record %s\n' "$file"; done
+	lab_cgroups | grep -vE -e '/candord' -e "/$LAB_NS(-b)?\$" | sed 's/^/cgroup /'
 	for pid in $(lab_processes); do
 		case $(readlink "/proc/$pid/exe") in
 		*/candord* | */containerd) ;;

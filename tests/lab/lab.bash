@@ -73,6 +73,7 @@ lab_up() {
 	LAB_STATE=/run/candor-lab-$LAB_ID
 	LAB_CONFIG=$LAB_DIR/etc/config.toml
 	LAB_NS=lab-$LAB_ID
+	LAB_CANDORD_CGROUP=candord-$(printf '%s' "$LAB_STATE" | sha256sum | cut -c1-8)
 	mkdir -m 0700 "$LAB_DIR" && mkdir "$LAB_DIR"/{etc,log,fifo,s} || return
 	lab_remember || return
 	lab_net_up || return

@@ -152,7 +152,9 @@ lab_stop() {
 
 # lab_dead PID: gone, or a zombie whose parent has not looked yet.
 lab_dead() {
-	local state
-	read -r _ state < <(grep '^State:' "/proc/$1/status" 2>/dev/null) || return 0
-	[[ $state == Z* ]]
+	local line
+	while read -r line; do
+		[[ $line != State:* ]] || break
+	done 2>/dev/null <"/proc/$1/status" || return 0
+	[[ $line != State:* || $line == State:?[ZX]* ]]
 }

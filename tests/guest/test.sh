@@ -1,0 +1,63 @@
+#!/usr/bin/env bash
+# Runs what plan.bash has for the kernels and prints TAP, all boots numbered as
+# one. Exits with 1 if a test failed or a guest died, 126 if none can be built.
+#
+#   tests/guest/test.sh [--soak] [6.12|6.1]...      --soak: what goes over the budget
+set -uo pipefail
+
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+# shellcheck source=tests/guest/plan.bash
+source "$here/plan.bash"
+
+# boots KERNEL prints its boots, a line each.
+boots() {
+	local -n normal=GUEST_BOOTS_${1/./_} soak=GUEST_SOAK_${1/./_}
+	if [[ -z $SOAK ]]; then
+		printf '%s\n' "${normal[@]}"
+	else
+		# Of the ordinary files what was left out; all of the others.
+		printf '%s\n' "${normal[@]}" | sed -n 's/go:[^ ]* *//g; s/!guest-soak/guest-soak/p'
+		printf '%s\n' "${soak[@]}"
+	fi
+}
+
+# one_boot BOOT: its TAP, and a point more if it ended by itself or without any.
+one_boot() {
+	local options tests status=0
+	IFS='|' read -r options tests <<<"$1"
+	# shellcheck disable=SC2086  # words
+	"$here/suites.sh" --timeout "$GUEST_TIMEOUT" $options $tests || status=$?
+	((status <= 1)) || printf 'not ok 0 the guest (%s) ended with status %d\n' "$options" "$status"
+}
+
+# renumber NAME: several TAP streams as one; NAME begins each test's.
+renumber() {
+	awk -v name="$1" '
+		/^TAP version/ { if (!seen++) print; next }
+		/^1\.\./ { next }
+		match($0, /^(not )?ok [0-9]+ /) {
+			verdict = /^ok/ ? "ok" : "not ok"
+			if (verdict == "not ok") failed = 1
+			print verdict, ++number, name, substr($0, RLENGTH + 1)
+			fflush()
+			next
+		}
+		{ print; fflush() }
+		END { print "1.." number + 0; exit failed || !number }'
+}
+
+main() {
+	local kernel boot status=0 SOAK='' GUEST_TIMEOUT=${GUEST_TIMEOUT:-1500}
+	if [[ ${1:-} == --soak ]]; then
+		SOAK=yes GUEST_TIMEOUT=7200
+		shift
+	fi
+	if (($# == 0)); then set -- 6.12 6.1; fi
+	"$here/run.sh" --build || exit 126
+	for kernel; do
+		boots "$kernel" | while read -r boot; do one_boot "$boot" </dev/null; done | renumber "$kernel" || status=1
+	done
+	exit "$status"
+}
+
+main "$@"
