@@ -25,19 +25,37 @@ func cgroupName(stateDir string) string {
 
 // enterOwnCgroups moves this process into a group below the root of every
 // hierarchy that lets it. A candord that an engine started would else be frozen,
-// limited and killed with the engine, or with the first container. The device
-// list of cgroup v1 is no such thing but a matter of rights: it stays.
+// limited and killed with the engine, or with the first container.
 func enterOwnCgroups(stateDir string) ownCgroups {
+	var own ownCgroups
+	for _, dir := range ownCgroupDirs(stateDir) {
+		if err := enterCgroup(dir); err == nil {
+			own.dirs = append(own.dirs, dir)
+		}
+	}
+	return own
+}
+
+// removeOwnCgroups removes the groups that a candord before this one left, which
+// an engine had started, now that its worker is dead.
+func removeOwnCgroups(stateDir string) {
+	for _, dir := range ownCgroupDirs(stateDir) {
+		_ = os.Remove(dir) // hardly ever there
+	}
+}
+
+// ownCgroupDirs returns where candord's own group would be in each hierarchy
+// that is mounted from its root. The device list of cgroup v1 is none of them:
+// it is a matter of rights, which stay.
+func ownCgroupDirs(stateDir string) (dirs []string) {
 	b, err := os.ReadFile("/proc/self/mountinfo")
 	if err != nil {
-		return ownCgroups{}
+		return nil
 	}
-	var own ownCgroups
 	seen := map[string]bool{}
 	for line := range strings.Lines(string(b)) {
 		before, after, ok := strings.Cut(line, " - ")
 		f, g := strings.Fields(before), strings.Fields(after)
-		// Only hierarchies that are mounted from their root, each once.
 		if !ok || len(f) < 5 || len(g) < 1 || g[0] != "cgroup" && g[0] != "cgroup2" || f[3] != "/" || seen[f[2]] {
 			continue
 		}
@@ -45,12 +63,9 @@ func enterOwnCgroups(stateDir string) ownCgroups {
 			continue
 		}
 		seen[f[2]] = true
-		dir := filepath.Join(f[4], cgroupName(stateDir))
-		if err := enterCgroup(dir); err == nil {
-			own.dirs = append(own.dirs, dir)
-		}
+		dirs = append(dirs, filepath.Join(f[4], cgroupName(stateDir)))
 	}
-	return own
+	return dirs
 }
 
 func enterCgroup(dir string) error {

@@ -163,8 +163,8 @@ func runWorker(c commandLine, parts Parts) error {
 		return err
 	}
 	// Signals of a terminal or of systemd are meant for the supervisor; only
-	// it knows whether the worker has to go.
-	signal.Ignore(syscall.SIGINT, syscall.SIGHUP, syscall.SIGTERM)
+	// it knows whether the worker has to go (but see endWhenOrphaned).
+	signal.Ignore(syscall.SIGINT, syscall.SIGHUP)
 	return RunWorker(context.Background(), WorkerConfig{
 		StateDir:   c.stateDir,
 		Generation: c.generation,

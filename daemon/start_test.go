@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"candor.dev/candor/ledger"
 	"golang.org/x/sys/unix"
 )
 
@@ -28,14 +29,7 @@ func TestSocketOfSystemd(t *testing.T) {
 		answer <- err
 	}()
 	time.Sleep(20 * time.Millisecond)
-	script := fmt.Sprintf(`LISTEN_PID=$$ LISTEN_FDS=1 LISTEN_FDNAMES=x exec -a candord /proc/%d/exe "$@"`, os.Getpid())
-	d := exec.Command("bash", "-c", script, "bash", "--state-dir", l.dir)
-	d.Stderr = l.command().Stderr
-	d.ExtraFiles = []*os.File{socket}
-	if err := d.Start(); err != nil {
-		t.Fatal(err)
-	}
-	l.daemons = append(l.daemons, d)
+	d := l.activate(socket)
 	if err := <-answer; err != nil {
 		t.Errorf("the connection that started candord: %v", err)
 	}
@@ -52,6 +46,89 @@ func TestSocketOfSystemd(t *testing.T) {
 	}
 	if _, err := os.Lstat(socketPath(l.dir)); err != nil {
 		t.Errorf("systemd's socket: %v", err)
+	}
+}
+
+// activate starts candord with a socket of systemd's.
+func (l *lab) activate(socket *os.File) *exec.Cmd {
+	l.t.Helper()
+	script := fmt.Sprintf(`LISTEN_PID=$$ LISTEN_FDS=1 LISTEN_FDNAMES=x exec -a candord /proc/%d/exe "$@"`, os.Getpid())
+	d := exec.Command("bash", "-c", script, "bash", "--state-dir", l.dir)
+	d.Stderr = l.command().Stderr
+	d.ExtraFiles = []*os.File{socket}
+	if err := d.Start(); err != nil {
+		l.t.Fatal(err)
+	}
+	l.daemons = append(l.daemons, d)
+	return d
+}
+
+// A node on which containers ran before its units were enabled: an engine has
+// started candord, and systemd now listens in its place.
+func TestSystemdTakesOverFromAnEngines(t *testing.T) {
+	for name, containers := range map[string]bool{"with containers": true, "without": false} {
+		t.Run(name, func(t *testing.T) {
+			l := newLab(t)
+			engines := l.command()
+			engines.Args = append(engines.Args, "--own-cgroup")
+			if err := engines.Start(); err != nil {
+				t.Fatal(err)
+			}
+			l.daemons = append(l.daemons, engines)
+			l.await(engines.Process.Pid)
+			if containers {
+				rs := l.read(4, l.add("c1", 0, l.self()))
+				defer rs.end(l, patience)
+			}
+			socket, err := listen(l.dir)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer socket.Close()
+			d := l.activate(socket)
+			l.await(d.Process.Pid)
+			if err := engines.Wait(); err != nil {
+				t.Errorf("the engine's candord ended with %v", err)
+			}
+			if left := groupsOf(l.dir); len(left) > 0 {
+				t.Errorf("cgroups are left: %v", left)
+			}
+			if err := d.Process.Signal(unix.SIGHUP); err != nil {
+				t.Fatal(err)
+			}
+			if err := d.Wait(); err != nil {
+				t.Error(err)
+			}
+			if _, err := os.Lstat(socketPath(l.dir)); err != nil {
+				t.Errorf("systemd's socket: %v", err)
+			}
+		})
+	}
+}
+
+// When the machine goes down, systemd tells every process to end that is left.
+func TestTermEndsAWorkerWithoutSupervisorOnly(t *testing.T) {
+	l := newLab(t)
+	l.add("c1", 0, l.self())
+	d := l.start()
+	before := l.status()
+	l.signalWorker(unix.SIGTERM)
+	time.Sleep(100 * time.Millisecond)
+	if now := l.status(); now.WorkerPID != before.WorkerPID {
+		t.Errorf("worker %d, want %d to serve on", now.WorkerPID, before.WorkerPID)
+	}
+	if err := d.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	_ = d.Wait()
+	l.signalWorker(unix.SIGTERM)
+	for end := time.Now().Add(patience); ; time.Sleep(5 * time.Millisecond) {
+		if p, err := ledger.FindProcess(before.WorkerPID); err != nil || !p.Alive() {
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatalf("worker %d does not end", before.WorkerPID)
+		}
 	}
 }
 

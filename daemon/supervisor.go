@@ -52,14 +52,17 @@ type SupervisorConfig struct {
 
 // Supervisor holds what must not die and sees to it that a worker serves.
 type Supervisor struct {
-	config   SupervisorConfig
-	log      *slog.Logger
-	store    *ledger.Store
-	lock     *os.File
-	socket   *os.File
-	conn     *connection
-	cgroups  ownCgroups
-	failures int // workers in a row that died before they served
+	config  SupervisorConfig
+	log     *slog.Logger
+	store   *ledger.Store
+	lock    *os.File
+	socket  *os.File
+	conn    *connection
+	cgroups ownCgroups
+	// socketFile is what lies at the socket's path; nil where the socket is
+	// systemd's.
+	socketFile os.FileInfo
+	failures   int // workers in a row that died before they served
 
 	// viewErr is why the view is not served, nil while it is.
 	viewErr error
@@ -81,6 +84,9 @@ func NewSupervisor(config SupervisorConfig) (*Supervisor, error) {
 		return nil, err
 	}
 	file, err := lock(config.StateDir)
+	if errors.Is(err, errTaken) && config.Socket != nil {
+		file, err = relieve(config.StateDir, err)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -151,6 +157,9 @@ func (s *Supervisor) takeOver() error {
 	if old != nil {
 		s.kill(old)
 	}
+	if !s.config.OwnCgroup {
+		removeOwnCgroups(s.config.StateDir)
+	}
 	if conn != nil {
 		s.log.Info("took over from a worker whose supervisor is dead", "worker", old.process.PID)
 		s.conn, s.generation = conn, generation
@@ -162,11 +171,16 @@ func (s *Supervisor) takeOver() error {
 	} else if socket != nil {
 		socket.Close()
 	}
+	if s.config.Socket != nil {
+		return nil
+	}
 	if s.socket == nil {
 		if s.socket, err = listen(s.config.StateDir); err != nil {
 			return err
 		}
 	}
+	// Without it the file stays, and is a stale one.
+	s.socketFile, _ = os.Lstat(socketPath(s.config.StateDir))
 	return nil
 }
 
@@ -217,7 +231,9 @@ func (s *Supervisor) spawn() (*worker, error) {
 	}
 	self, err := ledger.FindProcess(os.Getpid())
 	if err == nil {
-		err = state{Supervisor: self, Worker: w.process, Generation: w.generation, Device: s.conn.device}.write(s.config.StateDir)
+		err = state{
+			Supervisor: self, Worker: w.process, Generation: w.generation, Device: s.conn.device, OwnCgroup: s.config.OwnCgroup,
+		}.write(s.config.StateDir)
 	}
 	if err != nil {
 		// It serves all the same; only a take-over would not find it.
@@ -301,14 +317,21 @@ func (s *Supervisor) end(w *worker, how Stop) error {
 		// the host's files, and the next candord puts living files there.
 		s.log.Warn("containers still use the resource view; their files are dead until candord starts again", "containers", users)
 	}
-	errs := []error{removeFile(statePath(s.config.StateDir))}
-	if s.config.Socket == nil {
-		errs = append(errs, removeFile(socketPath(s.config.StateDir)))
-	}
+	errs := []error{removeFile(statePath(s.config.StateDir)), s.removeSocket()}
 	if users == 0 {
 		errs = append(errs, resview.Unmount(s.config.StateDir))
 	}
 	return errors.Join(append(errs, s.cgroups.leave())...)
+}
+
+// removeSocket removes the file of our own socket. It may be systemd's by now,
+// which takes the path when candord.socket is started.
+func (s *Supervisor) removeSocket() error {
+	path := socketPath(s.config.StateDir)
+	if now, err := os.Lstat(path); err != nil || s.socketFile == nil || !os.SameFile(now, s.socketFile) {
+		return nil //nolint:nilerr // it is gone, or another's
+	}
+	return removeFile(path)
 }
 
 func removeFile(path string) error {

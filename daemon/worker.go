@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"os/signal"
 	"time"
 
 	"candor.dev/candor/ledger"
@@ -65,6 +66,9 @@ func RunWorker(ctx context.Context, config WorkerConfig) error {
 	w := &workerProcess{config: config, slots: slots, store: store, server: server, started: time.Now()}
 	go serveStatus(workerSocket, w.status)
 	go w.watchOrphanage()
+	terms := make(chan os.Signal, 1)
+	signal.Notify(terms, unix.SIGTERM)
+	go w.endWhenOrphaned(terms)
 	for _, task := range config.Background {
 		go w.keepRunning(ctx, task)
 	}
@@ -123,6 +127,18 @@ func (w *workerProcess) watchOrphanage() {
 			w.config.Log.Error("unmount the resource view", "error", err)
 		}
 		os.Exit(0)
+	}
+}
+
+// endWhenOrphaned ends a worker on SIGTERM if it has no supervisor. When the
+// machine goes down systemd sends it to every process that is left, and would
+// wait 90 s for one that does not care.
+func (w *workerProcess) endWhenOrphaned(terms <-chan os.Signal) {
+	for range terms {
+		if !w.supervised() {
+			w.config.Log.Info("told to end, and no supervisor is left: ending")
+			os.Exit(0)
+		}
 	}
 }
 
