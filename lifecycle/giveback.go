@@ -51,7 +51,11 @@ func (n *Node) giveBack(ctx context.Context, lock *ledger.Lock, r *ledger.Record
 	if err := n.dropPins(r.Key); err != nil {
 		return err
 	}
-	return lock.Erase()
+	if err := lock.Erase(); err != nil {
+		return err
+	}
+	n.tell("gave back", r)
+	return nil
 }
 
 func (n *Node) giveBackDevices(ctx context.Context, r *ledger.Record) (err error) {

@@ -136,7 +136,11 @@ func (a *attachment) run(ctx context.Context) (err error) {
 	if !a.record.Owner.Alive() {
 		return fmt.Errorf("the container's init %d died while its network was attached", a.record.Owner.PID)
 	}
-	return a.save()
+	if err := a.save(); err != nil {
+		return err
+	}
+	a.node.tell("attached", a.record)
+	return nil
 }
 
 func (a *attachment) save() error { return a.lock.Write(a.record) }

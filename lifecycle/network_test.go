@@ -1,7 +1,9 @@
 package lifecycle
 
 import (
+	"bytes"
 	"fmt"
+	"log/slog"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -137,6 +139,26 @@ func TestSameIDInTwoBundlesIsTwoContainers(t *testing.T) {
 	b.kill()
 	l.giveBack(b)
 	l.wantNothingHeld(before)
+}
+
+// Who had which NIC stands in the journal, at both ends.
+func TestJournalSaysWhoHadWhichNIC(t *testing.T) {
+	l := newLab(t)
+	var journal bytes.Buffer
+	l.node.Log = slog.New(slog.NewTextHandler(&journal, nil))
+	l.addNIC("ens5", mac1, "198.18.0.2/24")
+	annotations := nicAnnotation("pool=cloud,mac=" + mac1 + ",ip=198.18.0.5/24")
+	annotations[request.KeyEgressLimit] = "50M"
+	c := l.run("c1", annotations)
+	l.mustAttach(c)
+	c.kill()
+	l.giveBack(c)
+	who := ` container=c1 caller=` + caller + ` nics="ens5(` + mac1 + `)=net0" egress-limit=50M` + "\n"
+	for _, what := range []string{"attached", `"gave back"`} {
+		if want := " msg=" + what + who; strings.Count(journal.String(), want) != 1 {
+			t.Errorf("no line with %q in\n%s", want, &journal)
+		}
+	}
 }
 
 func TestSecondNICFailsAndFirstComesBack(t *testing.T) {

@@ -142,7 +142,7 @@ func (h Hook) run(call Call, stateDir string) error {
 			return err
 		}
 		if err := h.Run(ctx, call); err != nil {
-			log.Error(journal.OneLine(err), "container", call.Container.ID, "caller", call.Caller)
+			log.Error(journal.OneLine(err), "container", call.Container.ID, "caller", call.Caller, "bundle", call.Container.Bundle)
 			return err
 		}
 		return nil
