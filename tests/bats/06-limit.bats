@@ -31,6 +31,10 @@ measure() {
 	PERCENT=$(((after - before) * 8 * 1000000 * 100 / (stop - start) / $1))
 	echo "$PERCENT percent of $1 bit/s"
 }
+
+# as_promised: never more than the rate; and, where the machine is not emulated
+# and can send as much, no less.
+as_promised() { between "percent of the rate" $((${LAB_PATIENCE:-1} > 1 ? 20 : 93)) 103 "$PERCENT"; }
 received() { lab_peer cat /proc/net/dev | awk '$1 == "wire0:" { print $2 }'; }
 listening() { lab_peer ss -Hltn sport = :5201 | grep -q .; }
 
@@ -47,14 +51,14 @@ listening() { lab_peer ss -Hltn sport = :5201 | grep -q .; }
 	command -v iperf3 >/dev/null || skip "needs iperf3 (make setup)"
 	start c1 --annotation "$(nic "ip=$LAB_SUBNET.5/24")" --annotation candor.dev/egress-limit=80M
 	measure 80000000
-	between "percent of the rate" 93 103 "$PERCENT"
+	as_promised
 }
 
 @test "UDP that wants more than the rate is held to it" {
 	command -v iperf3 >/dev/null || skip "needs iperf3 (make setup)"
 	start c1 --annotation "$(nic "ip=$LAB_SUBNET.5/24")" --annotation candor.dev/egress-limit=20M
 	measure 20000000 --udp --bitrate 60M
-	between "percent of the rate" 93 103 "$PERCENT"
+	as_promised
 }
 
 @test "rates as Kubernetes writes them" {
