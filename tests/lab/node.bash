@@ -32,9 +32,8 @@ lab_write_config() {
 	(umask 077 && cat >"$LAB_CONFIG.new") && mv "$LAB_CONFIG.new" "$LAB_CONFIG"
 }
 
-# lab_containerd_up starts containerd in the node's network namespace. nsenter,
-# not `ip netns exec`: that mounts a new /sys, and the cgroups are gone.
-lab_containerd_up() {
+# lab_containerd_config writes the configuration of the lab's own containerd.
+lab_containerd_config() {
 	cat >"$LAB_DIR/etc/containerd.toml" <<-EOF_CONTAINERD
 		version = 3
 		root  = '$LAB_DIR/data'
@@ -50,6 +49,12 @@ lab_containerd_up() {
 		[plugins.'io.containerd.internal.v1.opt']
 		  path = '$LAB_DIR/opt'
 	EOF_CONTAINERD
+}
+
+# lab_containerd_up starts containerd in the node's network namespace. nsenter,
+# not `ip netns exec`: that mounts a new /sys, and the cgroups are gone.
+lab_containerd_up() {
+	lab_containerd_config || return
 	PATH=$LAB_BIN:$LAB_TOOLS:$PATH CANDOR_CONFIG=$LAB_CONFIG CONTAINERD_SUPPRESS_DEPRECATION_WARNINGS=1 \
 		setsid nsenter --net="$LAB_NODE" -- "$LAB_TOOLS/containerd" -c "$LAB_DIR/etc/containerd.toml" \
 		>>"$LAB_DIR/log/containerd" 2>&1 </dev/null &
