@@ -266,16 +266,21 @@ func (l *lab) self() ledger.Process {
 // file returns a path by which a file of the view can be opened from here.
 func (l *lab) file(key, name string) string {
 	l.t.Helper()
-	var fd int
-	err := statedir.InMounts(l.dir, func() (err error) {
-		fd, err = unix.Open(filepath.Join(statedir.ViewDir, key, name), unix.O_PATH|unix.O_CLOEXEC, 0)
-		return err
-	})
+	fd, err := l.open(key, name)
 	if err != nil {
 		l.t.Fatalf("%s/%s: %v", key, name, err)
 	}
 	l.t.Cleanup(func() { unix.Close(fd) })
 	return fmt.Sprintf("/proc/self/fd/%d", fd)
+}
+
+// open opens a path of the view without reading it.
+func (l *lab) open(key, name string) (fd int, err error) {
+	err = statedir.InMounts(l.dir, func() error {
+		fd, err = unix.Open(filepath.Join(statedir.ViewDir, key, name), unix.O_PATH|unix.O_CLOEXEC, 0)
+		return err
+	})
+	return fd, err
 }
 
 // readers read files in loops until they are stopped.

@@ -12,10 +12,7 @@ import (
 )
 
 const (
-	// checkInterval is how often the worker is looked at. The longest that a
-	// reader waits for a worker that hangs is twice this and a restart.
-	checkInterval = 200 * time.Millisecond
-	// readyInterval is the same while a worker starts.
+	// readyInterval is how often a worker that starts is looked at.
 	readyInterval = 5 * time.Millisecond
 	// startTimeout is how long a worker may take until it serves; some
 	// milliseconds are usual.
@@ -271,7 +268,6 @@ func (s *Supervisor) react(w *worker, event event) error {
 		}
 		s.log.Error("the connection of the resource view was cut: mounting anew")
 	case hung:
-		s.log.Warn("worker does not answer, killing it", "worker", w.process.PID, "generation", w.generation)
 		s.kill(w)
 		return nil
 	case unmounted:

@@ -1,10 +1,6 @@
 package daemon
 
-import (
-	"time"
-
-	"candor.dev/candor/resview"
-)
+import "time"
 
 // event is why a worker is not watched any longer.
 type event int
@@ -19,13 +15,12 @@ const (
 
 // watch looks after a worker until it ends or has to.
 func (s *Supervisor) watch(w *worker, stop <-chan Stop) (event, Stop) {
-	slots, group := s.conn.slots, resview.Group(w.generation)
 	timer := time.NewTimer(readyInterval)
 	defer timer.Stop()
-	var beat uint64
-	var before resview.Progress
-	serving := false
-	for checks := 0; ; {
+	var serving *judge
+	var starting suspicion
+	checks, told := 0, false
+	for {
 		select {
 		case how := <-stop:
 			return stopped, how
@@ -33,44 +28,55 @@ func (s *Supervisor) watch(w *worker, stop <-chan Stop) (event, Stop) {
 			return died, 0
 		case <-timer.C:
 		}
-		if !serving {
-			if slots.Ready() == w.generation {
-				serving = true
+		now := time.Now()
+		if serving == nil {
+			age := now.Sub(w.started)
+			switch {
+			case s.conn.slots.Ready() == w.generation:
+				serving = newJudge(s.conn.slots, w, now)
 				s.failures = 0
-				beat, before = slots.Beat(), slots.Progress()
 				if s.conn.fuse != nil {
 					s.healer.check(s)
 				}
 				timer.Reset(checkInterval)
-				continue
-			}
-			if time.Since(w.started) > startTimeout {
+			case age < startTimeout:
+				timer.Reset(readyInterval)
+			case starting.confirmed(now, threadsOf(w.process.PID, nil)) || age > startTimeout+starvedLimit:
+				s.tellHung(w, age)
 				return hung, 0
+			default:
+				timer.Reset(suspectInterval)
 			}
-			timer.Reset(readyInterval)
 			continue
 		}
-		now, progress := slots.Beat(), slots.Progress()
-		// A loaded machine may make a healthy worker look like this; then it
-		// costs every reader some milliseconds.
-		if now == beat || before.Stuck(&progress, group) {
+		switch serving.look(now) {
+		case hangs:
+			s.tellHung(w, now.Sub(serving.answered))
 			return hung, 0
+		case silent:
+			if !told && now.Sub(serving.answered) > tellStarved {
+				told = true
+				s.log.Warn("the worker waits for a CPU, and its readers with it", "worker", w.process.PID, "silent", now.Sub(serving.answered))
+			}
+			timer.Reset(suspectInterval)
+			continue
 		}
-		beat, before = now, progress
-		checks++
+		timer.Reset(checkInterval)
 		if s.conn.fuse == nil {
-			if time.Since(w.started) > viewRetry {
+			if now.Sub(w.started) > viewRetry {
 				return retry, 0
 			}
-			timer.Reset(checkInterval)
 			continue
 		}
-		if checks%mountChecks == 0 {
+		if checks++; checks%mountChecks == 0 {
 			if err := checkMounted(s.config.StateDir, s.conn.device); err != nil {
 				return unmounted, 0
 			}
 		}
 		s.healer.check(s)
-		timer.Reset(checkInterval)
 	}
+}
+
+func (s *Supervisor) tellHung(w *worker, silent time.Duration) {
+	s.log.Warn("worker does not answer, killing it", "worker", w.process.PID, "generation", w.generation, "silent", silent)
 }

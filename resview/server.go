@@ -151,6 +151,7 @@ func (s *Server) loop(sl slot) {
 	// A thread per slot: the loop is one blocking system call after the
 	// other, and never in Go's poller.
 	runtime.LockOSThread()
+	sl.thread().Store(uint32(unix.Gettid()))
 	scratch := residentBuffer()
 	for {
 		sl.unique().Store(0)

@@ -32,6 +32,7 @@ const (
 	privateProg    = slotRequest + 4
 	privateCount   = slotRequest + 8
 	privateAnswers = slotRequest + 16
+	privateThread  = slotRequest + 24
 	uniqueOffset   = 8
 )
 
@@ -146,6 +147,7 @@ func (s *Slots) Requests() (read, replayed uint64) {
 type Progress [slotCount]struct {
 	unique   uint64
 	progress uint32
+	thread   uint32
 }
 
 // Progress takes the picture.
@@ -153,19 +155,20 @@ func (s *Slots) Progress() (p Progress) {
 	for i := range p {
 		p[i].unique = s.slot(i).unique().Load()
 		p[i].progress = s.slot(i).progress().Load()
+		p[i].thread = s.slot(i).thread().Load()
 	}
 	return p
 }
 
-// Stuck reports whether a request of that group was in work at both times with
-// nothing done for it in between.
-func (p *Progress) Stuck(later *Progress, group int) bool {
+// Stuck returns the threads of those requests of the group that were in work at
+// both times with nothing done for them in between.
+func (p *Progress) Stuck(later *Progress, group int) (threads []int) {
 	for i := group * slotsPerGroup; i < (group+1)*slotsPerGroup; i++ {
 		if p[i].unique != 0 && p[i] == later[i] {
-			return true
+			threads = append(threads, int(p[i].thread))
 		}
 	}
-	return false
+	return threads
 }
 
 // slot is where one request lies from its read(2) until it is answered.
@@ -190,6 +193,9 @@ func (s slot) tries() *atomic.Uint32 { return s.slots.word32(s.at + privateTries
 // progress changes while a worker waits for something with a deadline: such a
 // request is not stuck.
 func (s slot) progress() *atomic.Uint32 { return s.slots.word32(s.at + privateProg) }
+
+// thread is the id of the thread that serves the slot.
+func (s slot) thread() *atomic.Uint32 { return s.slots.word32(s.at + privateThread) }
 
 func (s slot) private64(at int) *atomic.Uint64 { return s.slots.word64(s.at + at) }
 

@@ -2,6 +2,7 @@ package resview
 
 import (
 	"errors"
+	"slices"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -67,17 +68,18 @@ func TestStuck(t *testing.T) {
 	s := newSlots(t)
 	before := s.Progress()
 	fill(s, 16, 5, 0)
+	s.slot(16).thread().Store(77)
 	first := s.Progress()
-	if before.Stuck(&first, 1) {
+	if before.Stuck(&first, 1) != nil {
 		t.Error("a request that has just come is stuck")
 	}
 	second := s.Progress()
-	if !first.Stuck(&second, 1) || first.Stuck(&second, 0) {
-		t.Error("a request that stays is not stuck, or in the wrong group")
+	if threads := first.Stuck(&second, 1); !slices.Equal(threads, []int{77}) || first.Stuck(&second, 0) != nil {
+		t.Errorf("a request that stays is not stuck, or in the wrong group: %v", threads)
 	}
 	s.slot(16).progress().Add(1)
 	third := s.Progress()
-	if second.Stuck(&third, 1) {
+	if second.Stuck(&third, 1) != nil {
 		t.Error("a request that is waited for is stuck")
 	}
 }

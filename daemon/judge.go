@@ -1,0 +1,113 @@
+package daemon
+
+import (
+	"time"
+
+	"candor.dev/candor/resview"
+)
+
+const (
+	// checkInterval is how often a worker that answers is looked at,
+	// suspectInterval how often one that does not.
+	checkInterval   = 150 * time.Millisecond
+	suspectInterval = 50 * time.Millisecond
+	// calmLooks is the number of looks at a silent worker, one after the other,
+	// that have to find that it does not want a CPU either: then it hangs. The
+	// longest that a reader waits for one is two checks, these looks and a
+	// restart: 400 ms.
+	calmLooks = 2
+	// starvedLimit is how long a worker may be silent that waits for a CPU or
+	// computes. Its successor would have to wait for one as well, and longer.
+	starvedLimit = 5 * time.Second
+	// tellStarved is how long it has to be for the journal to say so.
+	tellStarved = time.Second
+)
+
+// verdict is what is to be thought of a worker.
+type verdict int
+
+const (
+	answers verdict = iota
+	silent
+	hangs
+)
+
+// judge tells a worker that hangs from one that is only starved: on a machine
+// with too few CPUs a healthy worker is silent, too, and to replace it makes all
+// worse.
+type judge struct {
+	slots *resview.Slots
+	group int
+	// use looks at the given threads of the worker, nil means all of them.
+	use func(threads []int) use
+
+	// What was seen when the worker last answered.
+	answered time.Time
+	beat     uint64
+	progress resview.Progress
+
+	suspicion suspicion
+}
+
+func newJudge(slots *resview.Slots, w *worker, now time.Time) *judge {
+	j := &judge{
+		slots: slots,
+		group: resview.Group(w.generation),
+		use:   func(threads []int) use { return threadsOf(w.process.PID, threads) },
+	}
+	j.note(now, slots.Beat(), slots.Progress())
+	return j
+}
+
+func (j *judge) note(now time.Time, beat uint64, progress resview.Progress) {
+	j.answered, j.beat, j.progress = now, beat, progress
+	j.suspicion = suspicion{}
+}
+
+// look is called every checkInterval while the worker answers, and then every
+// suspectInterval.
+func (j *judge) look(now time.Time) verdict {
+	beat, progress := j.slots.Beat(), j.slots.Progress()
+	stuck := j.progress.Stuck(&progress, j.group)
+	if beat != j.beat && stuck == nil {
+		j.note(now, beat, progress)
+		return answers
+	}
+	// While the heart beats in time the worker as a whole gets its CPU, and
+	// only the threads of the requests that lie still say something. A beat
+	// that is late says that Go's scheduler is: then those may sleep until it
+	// is their turn.
+	late := 2*time.Duration(beat-j.beat)*resview.BeatInterval < now.Sub(j.answered)
+	if late {
+		stuck = nil
+	}
+	if j.suspicion.confirmed(now, j.use(stuck)) || now.Sub(j.answered) >= starvedLimit {
+		return hangs
+	}
+	return silent
+}
+
+// suspicion gathers the looks at a silent worker.
+type suspicion struct {
+	last   time.Time
+	before use
+	calm   int
+}
+
+// confirmed reports whether the worker neither answers nor wants a CPU.
+func (s *suspicion) confirmed(now time.Time, u use) bool {
+	since, wanted := now.Sub(s.last), u.wanted-s.before.wanted
+	switch {
+	case s.last.IsZero() || u.of != s.before.of:
+		s.calm = 0 // nothing to compare with
+	case since > 2*suspectInterval:
+		s.calm = 0 // we are late ourselves
+	case u.runnable || wanted < 0 || wanted > since/10:
+		// Runtimes wake up now and then without doing anything: a tenth.
+		s.calm = 0
+	default:
+		s.calm++
+	}
+	s.last, s.before = now, u
+	return s.calm >= calmLooks
+}

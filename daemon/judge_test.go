@@ -1,0 +1,139 @@
+package daemon
+
+import (
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+func TestSuspicion(t *testing.T) {
+	type look struct {
+		at, wanted int // milliseconds
+		runnable   bool
+		of         int
+	}
+	for _, tt := range []struct {
+		name  string
+		looks []look
+		want  bool
+	}{
+		{"nothing moves", []look{{at: 0, wanted: 5}, {at: 50, wanted: 5}, {at: 100, wanted: 5}}, true},
+		{"only a runtime's own thread wakes up", []look{{at: 0}, {at: 50, wanted: 1}, {at: 100, wanted: 2}}, true},
+		{"too early to tell", []look{{at: 0}, {at: 50}}, false},
+		{"it waits for a CPU", []look{{at: 0, runnable: true}, {at: 50, runnable: true}, {at: 100, runnable: true}}, false},
+		{"it waited for a CPU, or computed, in between", []look{{at: 0}, {at: 50, wanted: 40}, {at: 100, wanted: 80}}, false},
+		{"once is not enough", []look{{at: 0}, {at: 50}, {at: 100, wanted: 30}, {at: 150, wanted: 30}}, false},
+		{"it has calmed down", []look{{at: 0, runnable: true}, {at: 50, wanted: 30}, {at: 100, wanted: 30}, {at: 150, wanted: 30}}, true},
+		{"a thread of it ended", []look{{at: 0, wanted: 90}, {at: 50, wanted: 10}, {at: 100, wanted: 10}}, false},
+		{"the supervisor is late itself", []look{{at: 0}, {at: 200}, {at: 400}, {at: 600}}, false},
+		{"another thread is looked at", []look{{at: 0, of: 1}, {at: 50, of: 2}, {at: 100, of: 2}}, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			var s suspicion
+			start := time.Now()
+			got := false
+			for _, l := range tt.looks {
+				ms := time.Millisecond
+				got = s.confirmed(start.Add(time.Duration(l.at)*ms), use{wanted: time.Duration(l.wanted) * ms, runnable: l.runnable, of: l.of})
+			}
+			if got != tt.want {
+				t.Errorf("confirmed: %v, want %v", got, tt.want)
+			}
+		})
+	}
+}
+
+func TestThreadsOf(t *testing.T) {
+	busy := exec.Command("sh", "-c", "while :; do :; done")
+	asleep := exec.Command("sleep", "60")
+	for _, cmd := range []*exec.Cmd{busy, asleep} {
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() {
+			_ = cmd.Process.Kill()
+			_ = cmd.Wait()
+		})
+	}
+	time.Sleep(100 * time.Millisecond)
+	before, still := threadsOf(busy.Process.Pid, nil), threadsOf(asleep.Process.Pid, nil)
+	time.Sleep(200 * time.Millisecond)
+	if u := threadsOf(busy.Process.Pid, nil); !u.runnable || u.wanted-before.wanted < 100*time.Millisecond {
+		t.Errorf("a loop: %+v, and %+v before", u, before)
+	}
+	if u := threadsOf(asleep.Process.Pid, nil); u.runnable || u != still {
+		t.Errorf("sleep: %+v, and %+v before", u, still)
+	}
+	if u := threadsOf(busy.Process.Pid, []int{busy.Process.Pid}); !u.runnable || u.of != busy.Process.Pid {
+		t.Errorf("its thread: %+v", u)
+	}
+	if u := threadsOf(busy.Process.Pid, []int{asleep.Process.Pid}); !u.runnable || u.of != 0 {
+		t.Errorf("a thread of another process: %+v, want all of its own", u)
+	}
+}
+
+// Speed is what a machine without load has, and not an emulated one.
+func (l *lab) replacedWithin(what string, took []time.Duration) {
+	l.t.Helper()
+	l.t.Logf("%s: replaced after %v", what, took)
+	quick := 0
+	for _, d := range took {
+		if d < 600*time.Millisecond {
+			quick++
+		}
+	}
+	if quick*2 < len(took) && !testing.Short() {
+		l.t.Errorf("%s: only %d of %d were replaced in time", what, quick, len(took))
+	}
+}
+
+// A request that blocks where nothing may block, while all others are answered.
+func TestWorkerWithABlockedRequestIsReplaced(t *testing.T) {
+	l := newLab(t)
+	r := l.add("c1", 0, l.self())
+	l.start()
+	rs := l.read(4, r)
+	var took []time.Duration
+	for range 3 {
+		// Who opens a FIFO waits for a writer.
+		path := filepath.Join(l.dir, "ledger", "blocks.json")
+		if err := unix.Mkfifo(path, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		before, start := l.status().WorkerPID, time.Now()
+		looked := make(chan error, 1)
+		go func() {
+			fd, err := l.open("blocks", "")
+			if err == nil {
+				unix.Close(fd)
+			}
+			looked <- err
+		}()
+		for l.status().WorkerPID == before {
+			if time.Since(start) > patience {
+				t.Error("the worker is not replaced")
+				break
+			}
+			time.Sleep(5 * time.Millisecond)
+		}
+		took = append(took, time.Since(start))
+		writer, err := os.OpenFile(path, os.O_RDWR, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Remove(path); err != nil {
+			t.Fatal(err)
+		}
+		writer.Close()
+		if err := <-looked; !errors.Is(err, unix.EIO) && !errors.Is(err, unix.ENOENT) {
+			t.Errorf("the look-up ended with %v", err)
+		}
+	}
+	rs.end(l, patience)
+	l.replacedWithin("blocked", took)
+}

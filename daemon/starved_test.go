@@ -1,0 +1,52 @@
+package daemon
+
+import (
+	"testing"
+	"time"
+)
+
+// A worker that gets hardly any CPU is as silent as one that hangs. To replace it
+// helps nobody: its successor would get no more.
+func TestStarvedWorkerIsLeftAlone(t *testing.T) {
+	for _, tt := range []struct {
+		name          string
+		hogs          int
+		quota, period time.Duration
+		supervisor    bool // is starved, too
+	}{
+		{name: "withheld for most of a second", quota: 10 * time.Millisecond, period: time.Second},
+		{name: "beside two that compute", hogs: 2, quota: 10 * time.Millisecond, period: 400 * time.Millisecond},
+		{name: "with its supervisor", hogs: 2, quota: 20 * time.Millisecond, period: 400 * time.Millisecond, supervisor: true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			l := newLab(t)
+			g := newGroup(t, l, "cpu")
+			r := l.add("c1", 0, l.self())
+			d := l.start()
+			rs := l.read(4, r)
+			first := l.status().Generation
+			g.cpus(t, tt.quota, tt.period)
+			for range tt.hogs {
+				g.hog(t)
+			}
+			if tt.supervisor {
+				g.enter(t, d.Process.Pid)
+			}
+			// Each worker, should there be several, has as little as the first.
+			var st state
+			worker := 0
+			for end := time.Now().Add(6 * time.Second); time.Now().Before(end); time.Sleep(time.Millisecond) {
+				var err error
+				if st, err = readState(l.dir); err == nil && st.Worker.PID > 0 && st.Worker.PID != worker {
+					worker = st.Worker.PID
+					g.enter(t, worker)
+				}
+			}
+			g.cpus(t, tt.period, tt.period) // it is to end soon
+			if n := st.Generation - first; n != 0 {
+				t.Errorf("%d starved workers were replaced in 6 s", n)
+			}
+			rs.end(l, 30*time.Second)
+		})
+	}
+}
