@@ -46,5 +46,9 @@ results_print() {
 		echo "skipped here:"
 		sort -u "$log/skipped" | sed 's/^/  /'
 	fi
+	if [[ -s $log/elsewhere ]]; then
+		echo "not here:"
+		sed 's/^/  /' "$log/elsewhere"
+	fi
 	if ((${#over[@]})); then printf 'over its budget: %s\n' "${over[@]}"; fi
 }

@@ -69,6 +69,7 @@ guest() {
 		started=$SECONDS
 		tests/guest/test.sh "$kernel" | tee "$log/guest-$kernel" || status=1
 		results_from_tap "guest $kernel" "$log/guest-$kernel" "$((SECONDS - started))"
+		sed -n 's/^# \(.* run in make soak: .*\)/\1/p' "$log/guest-$kernel" >>"$log/elsewhere"
 	done
 	return "$status"
 }

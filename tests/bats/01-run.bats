@@ -21,6 +21,7 @@ load helpers
 	((status != 0))
 }
 
+# bats test_tags=guest-soak
 @test "the container speaks with the peer, under the NIC's own address" {
 	start c1 --annotation "$(nic "ip=$LAB_SUBNET.5/24")"
 	lab_exec c1 /bin/ping -c 1 -W 3 "$LAB_PEER_IP"
@@ -28,6 +29,7 @@ load helpers
 	equal "MAC that the peer sees" "$LAB_MAC" "$(lab_peer ip -j neigh show "$LAB_SUBNET.5" | jq -r '.[0].lladdr')"
 }
 
+# bats test_tags=guest-soak
 @test "a gateway becomes a default route that gives way to the engine's own" {
 	start c1 --annotation "$(nic "ip=$LAB_SUBNET.5/24,gateway=$LAB_PEER_IP")"
 	has "default route" "$(in_net c1 ip route show default)" "via $LAB_PEER_IP dev net0" "metric 4096"
@@ -35,6 +37,7 @@ load helpers
 	has "route of the NIC's own address" "$(in_net c1 ip route get 203.0.113.9 from "$LAB_SUBNET.5")" "via $LAB_PEER_IP dev net0"
 }
 
+# bats test_tags=guest-soak
 @test "default-route takes the engine's metric" {
 	start c1 --annotation "candor.dev/nics=[{\"pool\":\"wire\",\"mac\":\"$LAB_MAC\",\"ips\":[\"$LAB_SUBNET.5/24\"],\"gateway\":[\"$LAB_PEER_IP\"],\"default-route\":true}]"
 	local route
@@ -54,6 +57,7 @@ load helpers
 	lab_peer ping -6 -c 1 -W 3 "${prefix}5"
 }
 
+# bats test_tags=guest-soak
 @test "a mac alone keeps the addresses that the NIC had on the host" {
 	start c1 --annotation "$(nic)"
 	local want got
@@ -89,6 +93,7 @@ load helpers
 	lab_node ping -c 1 -W 3 "$LAB_PEER_IP"
 }
 
+# bats test_tags=guest-soak
 @test "a NIC that was down on the host is down again afterwards" {
 	lab_node ip link set "$LAB_NIC2" down
 	local before
@@ -103,6 +108,7 @@ load helpers
 	lab_node ip addr replace "$(lab_subnet6 "$LAB_SUBNET2")2/64" dev "$LAB_NIC2" nodad
 }
 
+# bats test_tags=guest-soak
 @test "run --rm, with everything on, over and over: the NIC is free at once each time" {
 	local i
 	for i in 1 2 3 4; do
@@ -127,6 +133,7 @@ load helpers
 	between "uptime in seconds" 0 30 "${up%%.*}"
 }
 
+# bats test_tags=guest-soak
 @test "exec sees the view as well" {
 	start c1 --memory-limit 134217728
 	local mine
@@ -155,6 +162,7 @@ load helpers
 	want_all_back 2
 }
 
+# bats test_tags=guest-soak
 @test "two containers at once, each with its NIC and its own numbers" {
 	start c1 --memory-limit 134217728 --annotation "$(nic "ip=$LAB_SUBNET.5/24")"
 	start c2 --memory-limit 201326592 --annotation "$(nic2 "ip=$LAB_SUBNET2.5/24")"
@@ -166,6 +174,7 @@ load helpers
 	lab_exec c2 /bin/ping -c 1 -W 3 "$LAB_SUBNET2.1"
 }
 
+# bats test_tags=guest-soak
 @test "eight containers that start at once" {
 	local i pids=()
 	for i in 1 2 3 4 5 6 7 8; do
@@ -186,6 +195,7 @@ load helpers
 	[[ $(cat_in c1 /proc/meminfo | head -1) == "$(head -1 /proc/meminfo)" ]]
 }
 
+# bats test_tags=guest-soak
 @test "candor list shows who holds what" {
 	start c1 --annotation "$(nic "ip=$LAB_SUBNET.5/24")" --annotation candor.dev/egress-limit=50M
 	run candor list
@@ -201,6 +211,7 @@ load helpers
 	equal "list of nothing" '[]' "$(candor list --json | jq -c .)"
 }
 
+# bats test_tags=guest-soak
 @test "candor inspect prints one record, by id or by key" {
 	start c1 --annotation "$(nic "ip=$LAB_SUBNET.5/24")"
 	local byid
@@ -213,6 +224,7 @@ load helpers
 	has "error" "$output" nosuch
 }
 
+# bats test_tags=guest-soak
 @test "candor spec shows what would be patched, and touches nothing" {
 	local bundle=$BATS_TEST_TMPDIR/bundle before
 	mkdir "$bundle"
@@ -238,6 +250,7 @@ load helpers
 	no_records
 }
 
+# bats test_tags=guest-soak
 @test "candor gc has nothing to do on a tidy node" {
 	start c1 --annotation "$(nic "ip=$LAB_SUBNET.5/24")"
 	has "dry run" "$(candor gc --dry-run 2>&1)" "nothing to give back"
@@ -245,6 +258,7 @@ load helpers
 	lab_exec c1 /bin/ping -c 1 -W 3 "$LAB_PEER_IP"
 }
 
+# bats test_tags=guest-soak
 @test "every program says its version" {
 	local program version
 	version=$(candor version | awk '{ print $2 }')

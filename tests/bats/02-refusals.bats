@@ -8,29 +8,34 @@ load helpers
 
 ##### The policy
 
+# bats test_tags=guest-soak
 @test "an unknown pool: the line names pool, caller and file" {
 	refused c1 --annotation "candor.dev/nic=pool=nosuch,mac=$LAB_MAC"
 	has "error" "$output" nosuch "containerd:$LAB_NS" "$LAB_CONFIG"
 }
 
+# bats test_tags=guest-soak
 @test "a caller who may not use the pool: the line names pool, caller and file" {
 	set_policy 's/^allow = .*/allow = ["containerd:somebody-else", "kubernetes:*"]/'
 	refused c1 --annotation "$(nic "ip=$LAB_SUBNET.5/24")"
 	has "error" "$output" wire "containerd:$LAB_NS" "$LAB_CONFIG"
 }
 
+# bats test_tags=guest-soak
 @test "a pool that allows nobody" {
 	set_policy '/^allow = /d'
 	refused c1 --annotation "$(nic "ip=$LAB_SUBNET.5/24")"
 	has "error" "$output" wire "containerd:$LAB_NS" "$LAB_CONFIG"
 }
 
+# bats test_tags=guest-soak
 @test "another of containerd's namespaces is another caller" {
 	set_policy "s/^allow = .*/allow = [\"containerd:$LAB_NS\"]/"
 	LAB_NS=$LAB_NS-b refused c1 --annotation "$(nic "ip=$LAB_SUBNET.5/24")"
 	has "error" "$output" wire "containerd:$LAB_NS-b" "$LAB_CONFIG"
 }
 
+# bats test_tags=guest-soak
 @test "annotations do not make a caller" {
 	set_policy 's/^allow = .*/allow = ["kubernetes:*"]/'
 	refused c1 --annotation "$(nic "ip=$LAB_SUBNET.5/24")" \
@@ -38,6 +43,7 @@ load helpers
 	has "error" "$output" wire "containerd:$LAB_NS" "$LAB_CONFIG"
 }
 
+# bats test_tags=guest-soak
 @test "no config file: the line names pool, caller and file" {
 	# Without a policy the state directory is the default one.
 	local had=no
@@ -48,18 +54,21 @@ load helpers
 	[[ $had == yes || ! -e /run/candor ]] || fail "the default state directory was made: $(ls /run/candor)"
 }
 
+# bats test_tags=guest-soak
 @test "a config that anybody may write" {
 	chmod 0666 "$LAB_CONFIG"
 	refused c1 --annotation "$(nic "ip=$LAB_SUBNET.5/24")"
 	has "error" "$output" "pool wire" "containerd:$LAB_NS" "$LAB_CONFIG" writ
 }
 
+# bats test_tags=guest-soak
 @test "a config that its group may write" {
 	chmod 0660 "$LAB_CONFIG"
 	refused c1 --annotation "$(nic "ip=$LAB_SUBNET.5/24")"
 	has "error" "$output" "$LAB_CONFIG" writ
 }
 
+# bats test_tags=guest-soak
 @test "a config that is not root's" {
 	chown 1000 "$LAB_CONFIG"
 	refused c1 --annotation "$(nic "ip=$LAB_SUBNET.5/24")"
@@ -67,12 +76,14 @@ load helpers
 	chown 0 "$LAB_CONFIG"
 }
 
+# bats test_tags=guest-soak
 @test "a mistyped key in the config: file, line and the key that was meant" {
 	set_policy 's/^allow = /alow = /'
 	refused c1 --annotation "$(nic "ip=$LAB_SUBNET.5/24")"
 	has "error" "$output" "$LAB_CONFIG:$(grep -n '^alow' "$LAB_CONFIG" | cut -d: -f1)" alow allow
 }
 
+# bats test_tags=guest-soak
 @test "config.d counts as well: a broken file there refuses" {
 	mkdir -m 0755 "$LAB_DIR/etc/config.d"
 	echo 'nonsense = 1' >"$LAB_DIR/etc/config.d/50-x.toml"
@@ -90,6 +101,7 @@ load helpers
 	want_all_back 5
 }
 
+# bats test_tags=guest-soak
 @test "a container that asks for nothing starts under a broken policy" {
 	echo 'this is = not [toml' | lab_write_config
 	run lab_run candor c1 --rm -- /bin/echo it-runs
@@ -97,6 +109,7 @@ load helpers
 	has "output" "$output" it-runs
 }
 
+# bats test_tags=guest-soak
 @test "a limit above the policy's ceiling" {
 	printf '\n[egress]\nmax_limit = "100M"\n' | cat "$LAB_DIR/config.before" - | lab_write_config
 	refused c1 --annotation "$(nic "ip=$LAB_SUBNET.5/24")" --annotation candor.dev/egress-limit=101M
@@ -106,6 +119,7 @@ load helpers
 ##### The NIC
 
 # The four cases of a NIC that cannot be had; each prints its line.
+# bats test_tags=guest-soak
 @test "a MAC that is not on this node" {
 	local mac
 	mac=$(lab_mac)
@@ -123,6 +137,7 @@ load helpers
 	equal "records" 1 "$(lab_records | wc -l)"
 }
 
+# bats test_tags=guest-soak
 @test "the same NIC twice in one container" {
 	refused c1 --annotation "candor.dev/nics=[{\"pool\":\"wire\",\"mac\":\"$LAB_MAC\"},{\"pool\":\"wire\",\"mac\":\"$LAB_MAC\"}]"
 	has "error" "$output" "$LAB_MAC" nics
@@ -157,11 +172,13 @@ load helpers
 	has "error" "$output" "$LAB_MAC2" mv0
 }
 
+# bats test_tags=guest-soak
 @test "no selector" {
 	refused c1 --annotation "candor.dev/nic=pool=wire,ip=$LAB_SUBNET.5/24"
 	has "error" "$output" mac
 }
 
+# bats test_tags=guest-soak
 @test "a NIC of the node that is none of the pool's" {
 	local mac
 	mac=$(lab_node ip -j link show dev "$LAB_UPLINK" | jq -r '.[0].address')
@@ -169,6 +186,7 @@ load helpers
 	has "error" "$output" "$mac" wire
 }
 
+# bats test_tags=guest-soak
 @test "the reasons that a NIC cannot be had are told apart" {
 	local mac uplink lines_seen=''
 	mac=$(lab_mac)
@@ -196,6 +214,7 @@ load helpers
 	equal "qdiscs" "$before" "$(lab_node tc qdisc show)"
 }
 
+# bats test_tags=guest-soak
 @test "pid 1's network namespace is the host's as well" {
 	can_open /proc/1/ns/net || skip "pid 1's namespaces cannot be opened here: it has capabilities that root has not"
 	refused c1 --with-ns network:/proc/1/ns/net --annotation "$(nic "ip=$LAB_SUBNET.5/24")"
@@ -204,16 +223,19 @@ load helpers
 
 ##### The grammar
 
+# bats test_tags=guest-soak
 @test "an address outside the pool's subnets" {
 	refused c1 --annotation "$(nic "ip=203.0.113.5/24")"
 	has "error" "$output" 203.0.113.5 wire "$LAB_CONFIG"
 }
 
+# bats test_tags=guest-soak
 @test "an IPv4 gateway for a NIC that has IPv6 only" {
 	refused c1 --annotation "$(nic "ip=$(lab_subnet6 "$LAB_SUBNET")5/64,gateway=$LAB_PEER_IP")"
 	has "error" "$output" "$LAB_PEER_IP"
 }
 
+# bats test_tags=guest-soak
 @test "rates that are none: -1, 0, 10Z, and 100m with the one that was meant" {
 	local rate
 	for rate in -1 0 10Z 100m; do
@@ -223,26 +245,31 @@ load helpers
 	has "suggestion" "$output" 100M
 }
 
+# bats test_tags=guest-soak
 @test "an unknown key names the nearest known one" {
 	refused c1 --annotation candor.dev/egres-limit=50M
 	has "error" "$output" candor.dev/egres-limit candor.dev/egress-limit
 }
 
+# bats test_tags=guest-soak
 @test "an unknown field of a NIC" {
 	refused c1 --annotation "$(nic "gatway=$LAB_PEER_IP")"
 	has "error" "$output" gatway gateway
 }
 
+# bats test_tags=guest-soak
 @test "both nic and nics" {
 	refused c1 --annotation "$(nic)" --annotation "candor.dev/nics=[{\"pool\":\"wire\",\"mac\":\"$LAB_MAC2\"}]"
 	has "error" "$output" candor.dev/nics candor.dev/nic
 }
 
+# bats test_tags=guest-soak
 @test "a name that no interface can have" {
 	refused c1 --annotation "$(nic "interface=a-name-of-17-byte")"
 	has "error" "$output" a-name-of-17-byte 15
 }
 
+# bats test_tags=guest-soak
 @test "what comes later says so" {
 	local key
 	for key in egress-guarantee ingress-limit memory-request tuning volumes; do
@@ -251,6 +278,7 @@ load helpers
 	done
 }
 
+# bats test_tags=guest-soak
 @test "a VF's settings for a host NIC" {
 	refused c1 --annotation "$(nic "vlan=100")"
 	has "error" "$output" vlan

@@ -76,6 +76,7 @@ untouched() { nic_is_back && nic2_is_back && no_records; }
 	untouched
 }
 
+# bats test_tags=guest-soak
 @test "poststop twice, and once more" {
 	make_init
 	attach <<<"$(state)"
@@ -100,6 +101,7 @@ untouched() { nic_is_back && nic2_is_back && no_records; }
 	untouched
 }
 
+# bats test_tags=guest-soak
 @test "poststop before any attach" {
 	make_init
 	run hook poststop <<<"$(state hand 0)"
@@ -107,6 +109,7 @@ untouched() { nic_is_back && nic2_is_back && no_records; }
 	untouched
 }
 
+# bats test_tags=guest-soak
 @test "poststop with an id that nobody knows" {
 	make_init
 	attach <<<"$(state)"
@@ -133,6 +136,7 @@ untouched() { nic_is_back && nic2_is_back && no_records; }
 	untouched
 }
 
+# bats test_tags=guest-soak
 @test "prestart-net for a pid that is no process" {
 	make_init
 	run attach <<<"$(state hand 4194303)"
@@ -141,6 +145,7 @@ untouched() { nic_is_back && nic2_is_back && no_records; }
 	untouched
 }
 
+# bats test_tags=guest-soak
 @test "prestart-net for a process in the host's network" {
 	make_init
 	background nsenter --net="$LAB_NODE" -- sleep 600
@@ -157,6 +162,7 @@ untouched() { nic_is_back && nic2_is_back && no_records; }
 	untouched
 }
 
+# bats test_tags=guest-soak
 @test "without --caller nothing is granted" {
 	make_init
 	run hook prestart-net <<<"$(state)"
@@ -167,6 +173,7 @@ untouched() { nic_is_back && nic2_is_back && no_records; }
 	untouched
 }
 
+# bats test_tags=guest-soak
 @test "a caller that the state makes up does not count" {
 	make_init
 	run hook prestart-net <<<"$(state | jq --arg c "containerd:$LAB_NS" '.caller = $c | .annotations = {"candor.dev/caller": $c, "io.container.manager": "libpod"}')"
@@ -174,6 +181,7 @@ untouched() { nic_is_back && nic2_is_back && no_records; }
 	untouched
 }
 
+# bats test_tags=guest-soak
 @test "garbage on standard input: each hook says one line" {
 	make_init
 	local name input
@@ -191,6 +199,7 @@ untouched() { nic_is_back && nic2_is_back && no_records; }
 	untouched
 }
 
+# bats test_tags=guest-soak
 @test "more input than a state can have" {
 	make_init
 	local name
@@ -203,6 +212,7 @@ untouched() { nic_is_back && nic2_is_back && no_records; }
 	untouched
 }
 
+# bats test_tags=guest-soak
 @test "arguments that a hook does not know, or that lack their value" {
 	local name
 	for name in prestart-net prestart-lxcfs poststop; do
@@ -228,44 +238,52 @@ wants_own_config() {
 	untouched
 }
 
+# bats test_tags=guest-soak
 @test "config.json is a symbolic link" {
 	make_init
 	mv "$BUNDLE/config.json" "$BUNDLE/real.json"
 	wants_own_config ln -s real.json "$BUNDLE/config.json"
 }
 
+# bats test_tags=guest-soak
 @test "config.json is another user's" {
 	make_init
 	wants_own_config chown 1000 "$BUNDLE/config.json"
 }
 
+# bats test_tags=guest-soak
 @test "config.json is one that others may write" {
 	make_init
 	wants_own_config chmod 0666 "$BUNDLE/config.json"
 }
 
+# bats test_tags=guest-soak
 @test "config.json is a fifo, on which nobody may wait" {
 	make_init
 	rm "$BUNDLE/config.json"
 	wants_own_config mkfifo -m 0600 "$BUNDLE/config.json"
 }
 
+# bats test_tags=guest-soak
 @test "config.json is a directory" {
 	make_init
 	rm "$BUNDLE/config.json"
 	wants_own_config mkdir "$BUNDLE/config.json"
 }
 
+# bats test_tags=guest-soak
 @test "config.json is not there" {
 	make_init
 	wants_own_config rm "$BUNDLE/config.json"
 }
 
+# bats test_tags=guest-soak
 @test "config.json is no JSON" {
 	make_init
 	wants_own_config sed -i 's/{//' "$BUNDLE/config.json"
 }
 
+# bats test_tags=guest-soak
 @test "config.json is larger than any" {
 	make_init
 	wants_own_config truncate -s 9M "$BUNDLE/config.json"

@@ -36,6 +36,7 @@ runs() { [[ -n $("$@") ]]; }
 	ip netns del "$LAB_ID-taken"
 }
 
+# bats test_tags=guest-soak
 @test "the second of two NICs has a bad gateway: the first is back" {
 	# A network that has a default route: the first NIC is in when that is met.
 	local joined=$LAB_ID-joined
@@ -55,6 +56,7 @@ runs() { [[ -n $("$@") ]]; }
 	ip netns del "$joined"
 }
 
+# bats test_tags=guest-soak
 @test "a gateway that is the NIC's own address: nothing is changed" {
 	refused c1 --annotation "candor.dev/nics=[
 		{\"pool\":\"wire\",\"mac\":\"$LAB_MAC2\",\"ips\":[\"$LAB_SUBNET2.5/24\"]},
@@ -62,6 +64,7 @@ runs() { [[ -n $("$@") ]]; }
 	has "error" "$output" "$LAB_SUBNET.5"
 }
 
+# bats test_tags=guest-soak
 @test "a state directory without room for a record: nothing is touched" {
 	mkdir -p "$LAB_DIR/full"
 	mount -t tmpfs -o size=64k tmpfs "$LAB_DIR/full"
@@ -151,6 +154,7 @@ needs_strace() {
 	kill_at 3 runc
 }
 
+# bats test_tags=guest-soak
 @test "kill -9 of runc and prestart-net: the intent is written, nothing is done" {
 	needs_strace
 	kill_at 2 both
@@ -161,26 +165,31 @@ needs_strace() {
 	kill_at 3 both
 }
 
+# bats test_tags=guest-soak
 @test "kill -9 of runc and prestart-net: the NIC has its transient name" {
 	needs_strace
 	kill_at 4 both
 }
 
+# bats test_tags=guest-soak
 @test "kill -9 of runc and prestart-net: the NIC is in place, without the limit" {
 	needs_strace
 	kill_at 5 both
 }
 
+# bats test_tags=guest-soak
 @test "kill -9 of runc and prestart-net: the limit is announced" {
 	needs_strace
 	kill_at 6 both
 }
 
+# bats test_tags=guest-soak
 @test "kill -9 of runc and prestart-net: the limit is in place, the last record is not" {
 	needs_strace
 	kill_at 7 both
 }
 
+# bats test_tags=guest-soak
 @test "kill -9 of runc and prestart-net: all is in place and recorded" {
 	needs_strace
 	kill_at 8 both
@@ -254,6 +263,7 @@ in_net_of_record() {
 	want_all_back 5
 }
 
+# bats test_tags=guest-soak
 @test "kill -9 of the same, and candord too: candor gc gives back without any of them" {
 	local flags pid shim
 	mapfile -t flags < <(ask_all)
@@ -328,6 +338,7 @@ end_readers() {
 	echo "rounds: $(cat "$dir"/count.* | paste -sd' ')"
 }
 
+# bats test_tags=guest-soak
 @test "kill -9 of candord's worker, again and again, while eight readers read" {
 	start_readers
 	local i worker
@@ -395,6 +406,7 @@ new_worker() {
 
 healed() { [[ $(cat_in c1 /proc/meminfo | tr -s ' ') == *"MemTotal: 131072 kB"* ]]; }
 
+# bats test_tags=guest-soak
 @test "eight containers that start while nobody serves: one candord, and all have the view" {
 	kill_candord supervisor worker
 	local i pids=()
@@ -428,6 +440,7 @@ healed() { [[ $(cat_in c1 /proc/meminfo | tr -s ' ') == *"MemTotal: 131072 kB"* 
 	want_all_back 2
 }
 
+# bats test_tags=guest-soak
 @test "the same id again right after a kill -9, through containerd" {
 	start c1 --annotation "$(nic "ip=$LAB_SUBNET.5/24")"
 	local pid shim
@@ -470,6 +483,7 @@ start_again() {
 	want_all_back 2
 }
 
+# bats test_tags=guest-soak
 @test "a record of another boot is erased, and touches no NIC" {
 	start c1 --annotation "$(nic "ip=$LAB_SUBNET.5/24")"
 	local file
@@ -480,6 +494,7 @@ start_again() {
 	has "address still" "$(in_net c1 ip -4 addr show dev net0)" "$LAB_SUBNET.5/24"
 }
 
+# bats test_tags=guest-soak
 @test "a record that a newer candor wrote is left alone, and said so" {
 	printf '{"version": 99, "key": "new-0123456789"}\n' >"$LAB_STATE/ledger/new-0123456789.json"
 	run candor list

@@ -68,6 +68,7 @@ total_is() { [[ $(field meminfo MemTotal:) == "$1" ]]; }
 	between "Cached" 30000 60000 "$(awk '$1 == "Cached:" { print $2 }' <<<"$meminfo")"
 }
 
+# bats test_tags=guest-soak
 @test "without a limit of its own a container sees the machine's memory" {
 	start c1
 	equal "MemTotal" "$(awk '$1 == "MemTotal:" { print $2 }' /proc/meminfo)" "$(field meminfo MemTotal:)"
@@ -119,6 +120,7 @@ online_is() { [[ $(cat_in c1 /sys/devices/system/cpu/online) == "$1" ]]; }
 	between "user ticks" 1 "$((ticks + 5))" "$user"
 }
 
+# bats test_tags=guest-soak
 @test "swaps, loadavg and diskstats have the kernel's form" {
 	start c1 --memory-limit 268435456
 	has "swaps" "$(cat_in c1 /proc/swaps | head -1)" Filename Type Size Used Priority
@@ -153,6 +155,7 @@ online_is() { [[ $(cat_in c1 /sys/devices/system/cpu/online) == "$1" ]]; }
 	[[ $(lab_exec c1 /bin/cat /proc/stat) == *$'\n'softirq* ]]
 }
 
+# bats test_tags=guest-soak
 @test "small reads, seeks and tail see one and the same content" {
 	start c1 --memory-limit 268435456
 	equal "read byte by byte" "$(field meminfo MemTotal:)" "$(lab_exec c1 /bin/busybox dd if=/proc/meminfo bs=1 count=60 2>/dev/null | awk '$1 == "MemTotal:" { print $2 }')"
@@ -161,6 +164,7 @@ online_is() { [[ $(cat_in c1 /sys/devices/system/cpu/online) == "$1" ]]; }
 	has "tail" "$(lab_exec c1 /bin/busybox tail -n 3 /proc/stat)" softirq
 }
 
+# bats test_tags=guest-soak
 @test "nobody in the container can write to the view, or take it away" {
 	start c1 --memory-limit 268435456
 	run lab_exec c1 /bin/sh -c 'echo 1 >/proc/meminfo'
@@ -172,6 +176,7 @@ online_is() { [[ $(cat_in c1 /sys/devices/system/cpu/online) == "$1" ]]; }
 	has "mount options" ",$options," ,ro, ,nosuid, ,nodev, ,noexec,
 }
 
+# bats test_tags=guest-soak
 @test "uid 1000 in the container reads as well as root" {
 	lab_run candor c1 --detach --null-io --memory-limit 268435456 --user 1000:1000 -- /bin/sleep 600
 	equal "MemTotal" 262144 "$(field meminfo MemTotal:)"
@@ -201,6 +206,7 @@ online_is() { [[ $(cat_in c1 /sys/devices/system/cpu/online) == "$1" ]]; }
 
 ##### On, off, not to be had
 
+# bats test_tags=guest-soak
 @test "the annotation turns the view off, and the policy for those that do not ask" {
 	local host
 	host=$(awk '$1 == "MemTotal:" { print $2 }' /proc/meminfo)
@@ -259,12 +265,19 @@ refused_without() {
 	has "error" "$output" "resource view" candord required "$LAB_CONFIG"
 }
 
+# bats test_tags=guest-soak
 @test "candord is not installed, required=false: the container runs, the journal says so" { runs_without not_there; }
+# bats test_tags=guest-soak
 @test "candord is not installed, required=true: a clear error" { refused_without not_there; }
+# bats test_tags=guest-soak
 @test "candord is not executable, required=false" { runs_without not_executable; }
+# bats test_tags=guest-soak
 @test "candord is not executable, required=true" { refused_without not_executable; }
+# bats test_tags=guest-soak
 @test "candord is no program, required=true" { refused_without no_program; }
+# bats test_tags=guest-soak
 @test "candord ends at once, required=false" { runs_without ends_at_once; }
+# bats test_tags=guest-soak
 @test "candord ends at once, required=true" { refused_without ends_at_once; }
 
 # end_candord: the one of a test, that has its own way.
@@ -282,6 +295,7 @@ no_candord() { [[ -z $(running candord) ]]; }
 	end_candord
 }
 
+# bats test_tags=guest-soak
 @test "FUSE is not available, required=true: a clear error" {
 	is_v1 || skip "only cgroup v1's device list can be written from a shell"
 	refused_without no_fuse
@@ -336,6 +350,7 @@ no_trace() {
 	equal "MemTotal" "$(grep MemTotal: /proc/meminfo)" "$output"
 }
 
+# bats test_tags=guest-soak
 @test "a thousand containers' worth of look-ups leave candord as small as it was" {
 	local before after
 	start c1 --memory-limit 268435456

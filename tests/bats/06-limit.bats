@@ -54,6 +54,7 @@ listening() { lab_peer ss -Hltn sport = :5201 | grep -q .; }
 	as_promised
 }
 
+# bats test_tags=guest-soak
 @test "UDP that wants more than the rate is held to it" {
 	command -v iperf3 >/dev/null || skip "needs iperf3 (make setup)"
 	start c1 --annotation "$(nic "ip=$LAB_SUBNET.5/24")" --annotation candor.dev/egress-limit=20M
@@ -61,6 +62,7 @@ listening() { lab_peer ss -Hltn sport = :5201 | grep -q .; }
 	as_promised
 }
 
+# bats test_tags=guest-soak
 @test "rates as Kubernetes writes them" {
 	local pair
 	for pair in 1500k=1500000 1G=1000000000 12345678=12345678; do
@@ -71,6 +73,7 @@ listening() { lab_peer ss -Hltn sport = :5201 | grep -q .; }
 	done
 }
 
+# bats test_tags=guest-soak
 @test "every device of the container carries the limit" {
 	start c1 --annotation candor.dev/egress-limit=50M --annotation "candor.dev/nics=[
 		{\"pool\":\"wire\",\"mac\":\"$LAB_MAC\",\"ips\":[\"$LAB_SUBNET.5/24\"]},
@@ -109,16 +112,19 @@ listening() { lab_peer ss -Hltn sport = :5201 | grep -q .; }
 	ip netns del "$LAB_ID-cni"
 }
 
+# bats test_tags=guest-soak
 @test "CAP_NET_ADMIN with a limit is refused, with the reason" {
 	refused c1 --cap-add CAP_NET_ADMIN --annotation "$(nic "ip=$LAB_SUBNET.5/24")" --annotation candor.dev/egress-limit=50M
 	has "error" "$output" CAP_NET_ADMIN candor.dev/egress-limit
 }
 
+# bats test_tags=guest-soak
 @test "a privileged container with a limit is refused" {
 	refused c1 --privileged --annotation "$(nic "ip=$LAB_SUBNET.5/24")" --annotation candor.dev/egress-limit=50M
 	has "error" "$output" CAP_NET_ADMIN
 }
 
+# bats test_tags=guest-soak
 @test "CAP_NET_ADMIN without a limit is nobody's business" {
 	start c1 --cap-add CAP_NET_ADMIN --annotation "$(nic "ip=$LAB_SUBNET.5/24")"
 	lab_exec c1 /bin/ping -c 1 -W 3 "$LAB_PEER_IP"
@@ -152,6 +158,7 @@ listening() { lab_peer ss -Hltn sport = :5201 | grep -q .; }
 
 no_late_link() { ! lab_node ip link show lateh; }
 
+# bats test_tags=guest-soak
 @test "a network that never comes: start is refused, in one line (candor-runc)" {
 	local bundle
 	set_policy 's/^allow = .*/allow = ["runc"]/'
@@ -165,6 +172,7 @@ no_late_link() { ! lab_node ip link show lateh; }
 	candor_runc delete --force never
 }
 
+# bats test_tags=guest-soak
 @test "under hooks.d alone nobody comes back before the start: a limit without a network is refused" {
 	local bundle
 	bundle=$(make_bundle hooksd --arg bin "$LAB_BIN" --arg config "$LAB_CONFIG" --arg caller "containerd:$LAB_NS" '
@@ -177,6 +185,7 @@ no_late_link() { ! lab_node ip link show lateh; }
 	no_records
 }
 
+# bats test_tags=guest-soak
 @test "a limit and no network at all: ctr's container does not start, in one line" {
 	refused c1 --annotation candor.dev/egress-limit=40M
 	has "error" "$output" candor.dev/egress-limit "no network device"
@@ -238,6 +247,7 @@ cni_ctr() {
 
 no_cni_link() { ! lab_node ip link show cnih; }
 
+# bats test_tags=guest-soak
 @test "a NIC and a late network: both carry the limit" {
 	mkdir -p "$LAB_DIR/cni/mnt"
 	run cni_ctr run --cni --detach --null-io --fifo-dir "$LAB_DIR/fifo" --runtime io.containerd.candor.v1 \

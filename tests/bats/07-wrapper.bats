@@ -35,6 +35,7 @@ candor_start() { below_runc "$1" --detach --null-io "${@:2}" -- /bin/sleep 600; 
 	want_all_back 2
 }
 
+# bats test_tags=guest-soak
 @test "the wrapper's caller is not one of containerd's" {
 	set_policy "s/^allow = .*/allow = [\"containerd:$LAB_NS\"]/"
 	run below_runc c1 --rm --annotation "$(nic "ip=$LAB_SUBNET.5/24")" -- /bin/echo it-runs
@@ -45,6 +46,7 @@ candor_start() { below_runc "$1" --detach --null-io "${@:2}" -- /bin/sleep 600; 
 	no_records
 }
 
+# bats test_tags=guest-soak
 @test "--candor-caller binds another one" {
 	set_policy 's/^allow = .*/allow = ["docker"]/'
 	local bundle
@@ -57,6 +59,7 @@ candor_start() { below_runc "$1" --detach --null-io "${@:2}" -- /bin/sleep 600; 
 	want_all_back 2
 }
 
+# bats test_tags=guest-soak
 @test "exit status and output of a container go through" {
 	run below_runc c1 --rm --annotation "$(nic "ip=$LAB_SUBNET.5/24")" -- /bin/sh -c 'echo out; exit 42'
 	equal "exit status" 42 "$status"
@@ -87,6 +90,7 @@ candor_start() { below_runc "$1" --detach --null-io "${@:2}" -- /bin/sleep 600; 
 # environment of all that it starts, and that is how the lab knows its processes.
 in_dir() { (cd "$1" && shift && "$@"); }
 
+# bats test_tags=guest-soak
 @test "run, in the bundle's own directory" {
 	local bundle
 	bundle=$(nic_bundle here '.process.args = ["/sbin/ip", "-o", "-4", "addr", "show", "net0"]')
@@ -96,6 +100,7 @@ in_dir() { (cd "$1" && shift && "$@"); }
 	want_all_back 2
 }
 
+# bats test_tags=guest-soak
 @test "a container that is called create" {
 	local bundle
 	bundle=$(nic_bundle create)
@@ -106,6 +111,7 @@ in_dir() { (cd "$1" && shift && "$@"); }
 	want_all_back 2
 }
 
+# bats test_tags=guest-soak
 @test "what is not for the wrapper is runc's, word for word" {
 	local words
 	for words in --version "--help" "features" "state nosuch" "list --format json" "create --help" "nosuchcommand" "--nosuchflag"; do
@@ -121,6 +127,7 @@ in_dir() { (cd "$1" && shift && "$@"); }
 
 without_time() { sed 's/time="[^"]*"//'; }
 
+# bats test_tags=guest-soak
 @test "standard output is runc's alone, also when the wrapper refuses" {
 	local bundle out
 	bundle=$(nic_bundle plain '.annotations["candor.dev/nic"] = "pool=nosuch,mac=02:00:00:00:00:01"')
@@ -132,6 +139,7 @@ without_time() { sed 's/time="[^"]*"//'; }
 	((status != 0))
 }
 
+# bats test_tags=guest-soak
 @test "an error is in runc's log too, as JSON where runc was asked for it" {
 	local bundle log=$BATS_TEST_TMPDIR/log.json
 	bundle=$(nic_bundle plain '.annotations["candor.dev/nic"] = "pool=nosuch,mac=02:00:00:00:00:01"')
@@ -142,6 +150,7 @@ without_time() { sed 's/time="[^"]*"//'; }
 	[[ $(jq -rs '.[-1].time' "$log") =~ ^2[0-9]{3}- ]]
 }
 
+# bats test_tags=guest-soak
 @test "a hook's refusal reaches the caller through runc, in one line that names the matter" {
 	local bundle
 	bundle=$(nic_bundle plain '.annotations["candor.dev/nic"] = "pool=wire,mac=02:00:00:00:00:01"')
@@ -152,6 +161,7 @@ without_time() { sed 's/time="[^"]*"//'; }
 	nic_is_back
 }
 
+# bats test_tags=guest-soak
 @test "a spec that asks for nothing stays byte for byte, and patching twice is patching once" {
 	local bundle before
 	bundle=$(make_bundle plain '.annotations["candor.dev/resource-view"] = "off"')
@@ -169,6 +179,7 @@ without_time() { sed 's/time="[^"]*"//'; }
 	want_all_back 2
 }
 
+# bats test_tags=guest-soak
 @test "without runc in PATH: one line" {
 	run env PATH=/nonexistent CANDOR_CONFIG="$LAB_CONFIG" "$LAB_BIN/candor-runc" list
 	((status != 0))

@@ -21,6 +21,21 @@ boots() {
 	fi
 }
 
+# say_soak KERNEL: how many tests its budget keeps out, and where they are.
+say_soak() {
+	[[ -z $SOAK ]] || return 0
+	local options tests word file files=() tagged=()
+	while IFS='|' read -r options tests; do
+		for word in $tests; do
+			file=$here/../bats/${word#bats:}.bats
+			[[ -e $file ]] || continue
+			if [[ $options == *guest-soak* ]]; then tagged+=("$file"); else files+=("$file"); fi
+		done
+	done < <(SOAK=yes boots "$1")
+	printf '# %s: %d tests of tests/bats run in make soak: those with the tag guest-soak, all of %s (tests/guest/plan.bash)\n' "$1" \
+		$(($(bats --count --filter-tags guest-soak "${tagged[@]}") + $(bats --count "${files[@]}"))) "$(printf '%s\n' "${files[@]##*/}" | paste -sd' ')"
+}
+
 # one_boot BOOT: its TAP, and a point more if it ended by itself or without any.
 one_boot() {
 	local options tests status=0
@@ -56,6 +71,7 @@ main() {
 	"$here/run.sh" --build || exit 126
 	for kernel; do
 		boots "$kernel" | while read -r boot; do one_boot "$boot" </dev/null; done | renumber "$kernel" || status=1
+		say_soak "$kernel"
 	done
 	exit "$status"
 }
