@@ -10,6 +10,9 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // ownCgroups are the groups that candord made for itself.
@@ -37,10 +40,17 @@ func enterOwnCgroups(stateDir string) ownCgroups {
 }
 
 // removeOwnCgroups removes the groups that a candord before this one left, which
-// an engine had started, now that its worker is dead.
+// an engine had started. Its worker, just killed, may take a moment to die.
 func removeOwnCgroups(stateDir string) {
 	for _, dir := range ownCgroupDirs(stateDir) {
-		_ = os.Remove(dir) // hardly ever there
+		go func() {
+			for range 100 {
+				if !errors.Is(os.Remove(dir), unix.EBUSY) {
+					return
+				}
+				time.Sleep(50 * time.Millisecond)
+			}
+		}()
 	}
 }
 
