@@ -111,15 +111,22 @@ func writeCgroup(path, value string) error {
 	return errors.Join(err, f.Close())
 }
 
-// leave goes back to the root of each hierarchy and removes the groups.
+// leave goes back to the root of each hierarchy and removes the groups. A child
+// that was just killed may take a moment to die.
 func (o ownCgroups) leave() error {
 	var errs []error
+	end := time.Now().Add(time.Second)
 	for _, dir := range o.dirs {
 		if err := joinCgroup(filepath.Dir(dir)); err != nil {
 			errs = append(errs, fmt.Errorf("leave %s: %w", dir, err))
 			continue
 		}
-		if err := os.Remove(dir); err != nil && !errors.Is(err, os.ErrNotExist) {
+		err := os.Remove(dir)
+		for errors.Is(err, unix.EBUSY) && time.Now().Before(end) {
+			time.Sleep(readyInterval)
+			err = os.Remove(dir)
+		}
+		if err != nil && !errors.Is(err, os.ErrNotExist) {
 			errs = append(errs, err)
 		}
 	}

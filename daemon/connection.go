@@ -15,6 +15,8 @@ const (
 	workerFuse   = 3
 	workerSlots  = 4
 	workerSocket = 5
+	// workerLockFD is only held, see [workerLock].
+	workerLockFD = 6
 )
 
 // connection is a mount of the view: what dies with it are the reads of every
@@ -71,35 +73,36 @@ func (c *connection) close() {
 	c.memory.Close()
 }
 
-// adopt takes the connection of a worker whose supervisor is dead. ok is false
-// where there is none to take. The worker still runs when it returns; what stands
-// in the way of a take-over is an error, and then too old may be set: it has to
-// die.
-func adopt(stateDir string) (c *connection, socket *os.File, old *worker, generation uint64, err error) {
-	st, err := readState(stateDir)
-	if errors.Is(err, os.ErrNotExist) {
-		return nil, nil, nil, 0, nil
+// adopted is what a supervisor finds of one that is dead.
+type adopted struct {
+	conn   *connection
+	socket *os.File
+	// worker still runs.
+	worker *worker
+	undead []*worker
+}
+
+// adopt takes the connection of a worker whose supervisor is dead. Where there
+// is no such worker, nothing is set. What stands in the way of a take-over is an
+// error, and then too the worker may be set: it has to die.
+func adopt(stateDir string) (a adopted, err error) {
+	st, pidfd, err := findWorker(stateDir)
+	if errors.Is(err, os.ErrNotExist) || errors.Is(err, os.ErrProcessDone) {
+		return a, nil
 	}
 	if err != nil {
-		return nil, nil, nil, 0, err
+		return a, err
 	}
-	pidfd, err := st.Worker.OpenPidfd()
-	if errors.Is(err, os.ErrProcessDone) {
-		return nil, nil, nil, 0, nil
-	}
-	if err != nil {
-		return nil, nil, nil, 0, err
-	}
-	old = foreignWorker(st.Worker, pidfd, st.Generation)
+	a.worker = foreignWorker(st.Worker, pidfd, st.Generation)
 	fd := int(pidfd.Fd())
 	fuse, err := unix.PidfdGetfd(fd, workerFuse, 0)
 	if err != nil {
-		return nil, nil, old, 0, fmt.Errorf("take the connection of worker %d: %w", st.Worker.PID, err)
+		return a, fmt.Errorf("take the connection of worker %d: %w", st.Worker.PID, err)
 	}
 	memory, err := unix.PidfdGetfd(fd, workerSlots, 0)
 	if err != nil {
 		unix.Close(fuse)
-		return nil, nil, old, 0, fmt.Errorf("take the memory of worker %d: %w", st.Worker.PID, err)
+		return a, fmt.Errorf("take the memory of worker %d: %w", st.Worker.PID, err)
 	}
 	slots, err := resview.OpenSlots(memory)
 	if err == nil && !resview.IsConnection(fuse) {
@@ -111,17 +114,23 @@ func adopt(stateDir string) (c *connection, socket *os.File, old *worker, genera
 	if err != nil {
 		unix.Close(fuse)
 		unix.Close(memory)
-		return nil, nil, old, 0, fmt.Errorf("take over from worker %d: %w", st.Worker.PID, err)
+		return a, fmt.Errorf("take over from worker %d: %w", st.Worker.PID, err)
+	}
+	a.conn = newConnection(fuse, slots, st.Device)
+	for _, u := range st.Undead {
+		if pidfd, err := u.Process.OpenPidfd(); err == nil {
+			a.undead = append(a.undead, foreignWorker(u.Process, pidfd, u.Generation))
+		}
 	}
 	// The socket is no loss: a new one can be made.
 	if s, err := unix.PidfdGetfd(fd, workerSocket, 0); err == nil {
 		if isListening(s) {
-			socket = os.NewFile(uintptr(s), "candord.sock")
+			a.socket = os.NewFile(uintptr(s), "candord.sock")
 		} else {
 			unix.Close(s)
 		}
 	}
-	return newConnection(fuse, slots, st.Device), socket, old, st.Generation, nil
+	return a, nil
 }
 
 // checkMounted returns an error unless the view is mounted and the given one.

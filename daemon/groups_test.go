@@ -1,15 +1,18 @@
 package daemon
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -21,7 +24,7 @@ type group struct {
 }
 
 // newGroup makes a group below the root of the hierarchy that has the
-// controller. "freezer" is in every group of v2.
+// controller. "freezer" and "devices" need none in v2.
 func newGroup(t *testing.T, l *lab, controller string) group {
 	t.Helper()
 	g, err := hierarchyOf(controller)
@@ -65,7 +68,7 @@ func hierarchyOf(controller string) (group, error) {
 		}
 	}
 	given, _ := os.ReadFile(unified + "/cgroup.subtree_control")
-	if unified != "" && (controller == "freezer" || slices.Contains(strings.Fields(string(given)), controller)) {
+	if unified != "" && (controller == "freezer" || controller == "devices" || slices.Contains(strings.Fields(string(given)), controller)) {
 		return group{dir: unified, v2: true}, nil
 	}
 	return group{}, fmt.Errorf("no cgroup hierarchy here gives its groups the controller %s", controller)
@@ -112,6 +115,56 @@ func (g group) thaw() {
 		_ = writeCgroup(filepath.Join(g.dir, "cgroup.freeze"), "0")
 	} else {
 		_ = writeCgroup(filepath.Join(g.dir, "freezer.state"), "THAWED")
+	}
+}
+
+// deny keeps the group from a character device. v2 asks a program of
+// BPF_PROG_TYPE_CGROUP_DEVICE, which gives 0 to refuse.
+func (g group) deny(t *testing.T, major, minor uint32) {
+	t.Helper()
+	if !g.v2 {
+		g.write(t, "devices.deny", fmt.Sprintf("c %d:%d rwm", major, minor))
+		return
+	}
+	insn := func(code, registers uint8, offset int16, value uint32) []byte {
+		b := []byte{code, registers}
+		b = binary.NativeEndian.AppendUint16(b, uint16(offset))
+		return binary.NativeEndian.AppendUint32(b, value)
+	}
+	// struct bpf_cgroup_dev_ctx: access_type, major, minor.
+	program := slices.Concat(
+		insn(unix.BPF_LDX|unix.BPF_MEM|unix.BPF_W, 0x12, 4, 0),     // r2 = major
+		insn(unix.BPF_LDX|unix.BPF_MEM|unix.BPF_W, 0x13, 8, 0),     // r3 = minor
+		insn(unix.BPF_ALU64|unix.BPF_MOV|unix.BPF_K, 0x00, 0, 1),   // r0 = 1
+		insn(unix.BPF_JMP|unix.BPF_JNE|unix.BPF_K, 0x02, 2, major), // if r2 != major: exit
+		insn(unix.BPF_JMP|unix.BPF_JNE|unix.BPF_K, 0x03, 1, minor), // if r3 != minor: exit
+		insn(unix.BPF_ALU64|unix.BPF_MOV|unix.BPF_K, 0x00, 0, 0),   // r0 = 0
+		insn(unix.BPF_JMP|unix.BPF_EXIT, 0x00, 0, 0),
+	)
+	license := []byte("GPL\x00")
+	load := struct {
+		kind, count           uint32
+		instructions, license uintptr
+		_                     [96]byte
+	}{
+		kind: unix.BPF_PROG_TYPE_CGROUP_DEVICE, count: uint32(len(program) / 8),
+		instructions: uintptr(unsafe.Pointer(&program[0])), license: uintptr(unsafe.Pointer(&license[0])),
+	}
+	fd, _, errno := unix.Syscall(unix.SYS_BPF, unix.BPF_PROG_LOAD, uintptr(unsafe.Pointer(&load)), unsafe.Sizeof(load))
+	runtime.KeepAlive(program)
+	runtime.KeepAlive(license)
+	if errno != 0 {
+		t.Skipf("no program can be loaded that would refuse a device: %v", errno)
+	}
+	defer unix.Close(int(fd))
+	dir, err := unix.Open(g.dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(dir)
+	attach := struct{ target, program, kind, flags uint32 }{uint32(dir), uint32(fd), unix.BPF_CGROUP_DEVICE, 0}
+	if _, _, errno := unix.Syscall(unix.SYS_BPF, unix.BPF_PROG_ATTACH, uintptr(unsafe.Pointer(&attach)), unsafe.Sizeof(attach)); errno != 0 {
+		t.Fatalf("attach the program to %s: %v", g.dir, errno)
 	}
 }
 

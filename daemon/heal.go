@@ -56,8 +56,9 @@ type healer struct {
 	next  time.Time
 	busy  bool
 	// stale marks a run that began before the newest mount was made.
-	stale bool
-	done  chan error
+	stale   bool
+	done    chan error
+	process *os.Process
 }
 
 const maxHeals = 6
@@ -94,8 +95,15 @@ func (h *healer) check(s *Supervisor) {
 		s.log.Error("mend the resource view of running containers", "error", err)
 		return
 	}
-	h.busy, h.done = true, make(chan error, 1)
+	h.busy, h.done, h.process = true, make(chan error, 1), p
 	go func() { h.done <- waitHealer(p) }()
+}
+
+// stop ends a run: nothing is left to be mended.
+func (h *healer) stop() {
+	if h.busy {
+		_ = h.process.Kill() // or it has ended
+	}
 }
 
 func waitHealer(p *os.Process) error {

@@ -46,9 +46,13 @@ func fakeParts() Parts {
 // What a fake container does is told by its view's BoottimeOffset: small ones
 // are how long a rendering takes.
 const (
-	killsWorker  = time.Hour
-	neverReturns = 2 * time.Hour
+	killsWorker   = time.Hour
+	neverReturns  = 2 * time.Hour
+	blocksForGood = 3 * time.Hour
 )
+
+// blockedEnv is where blocksForGood looks for a file.
+const blockedEnv = "CANDORD_TEST_BLOCKED"
 
 type fake struct{ view ledger.View }
 
@@ -62,6 +66,9 @@ func (f fake) Render(dst []byte, file string, _ time.Time) ([]byte, error) {
 		os.Exit(3)
 	case neverReturns:
 		select {}
+	case blocksForGood:
+		_, err := os.Stat(filepath.Join(os.Getenv(blockedEnv), strconv.Itoa(os.Getpid())))
+		return nil, err
 	default:
 		time.Sleep(d)
 	}

@@ -453,64 +453,44 @@ func TestEnsureSaysWhyCandordDoesNotStart(t *testing.T) {
 	}
 }
 
-// A worker in a frozen cgroup does not die of SIGKILL. Its successor serves
-// beside it, and answers what it holds.
+// A worker in a frozen cgroup of v1 does not die of SIGKILL (one of v2 does). Its
+// successor serves beside it, and answers what it holds.
 func TestFrozenWorkerHoldsNobodyUp(t *testing.T) {
-	const root = "/sys/fs/cgroup/freezer"
-	if _, err := os.Stat(root + "/cgroup.procs"); err != nil {
-		t.Skip("needs the freezer of cgroup v1")
-	}
 	l := newLab(t)
 	r := l.add("c1", 0, l.self())
+	g := newGroup(t, l, "freezer")
+	t.Cleanup(g.thaw)
 	l.start()
-	group := filepath.Join(root, cgroupName(l.dir)+"-frozen")
-	if err := os.Mkdir(group, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	state := filepath.Join(group, "freezer.state")
-	removeGroup(t, group)
-	t.Cleanup(func() { _ = writeCgroup(state, "THAWED") })
 	rs := l.read(8, r)
 	time.Sleep(100 * time.Millisecond)
 	before := l.status()
-	if err := writeCgroup(filepath.Join(group, "cgroup.procs"), fmt.Sprint(before.WorkerPID)); err != nil {
-		t.Fatal(err)
-	}
-	if err := writeCgroup(state, "FROZEN"); err != nil {
-		t.Fatal(err)
-	}
+	g.enter(t, before.WorkerPID)
+	start := time.Now()
+	g.freeze(t)
 	for l.status().WorkerPID == before.WorkerPID {
 		time.Sleep(5 * time.Millisecond)
 	}
+	l.replacedWithin("frozen", []time.Duration{time.Since(start)})
 	reads := rs.reads.Load()
 	time.Sleep(300 * time.Millisecond)
 	if rs.reads.Load() == reads {
 		t.Error("nothing is read beside the frozen worker")
 	}
 	rs.end(l, patience)
-	if _, err := ledger.FindProcess(before.WorkerPID); err != nil {
-		t.Logf("the frozen worker is gone already: %v", err)
+	p, err := ledger.FindProcess(before.WorkerPID)
+	if undead := err == nil && p.Alive(); undead == g.v2 {
+		t.Errorf("the frozen worker is undead: %v, on cgroup v2: %v", undead, g.v2)
 	}
 }
 
 // Without /dev/fuse there is no view, but still somebody who gives back what dead
 // containers hold.
 func TestWithoutFUSE(t *testing.T) {
-	const root = "/sys/fs/cgroup/devices"
-	if _, err := os.Stat(root + "/cgroup.procs"); err != nil {
-		t.Skip("needs the device list of cgroup v1")
-	}
 	l := newLab(t)
-	group := filepath.Join(root, cgroupName(l.dir)+"-nofuse")
-	if err := os.Mkdir(group, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	removeGroup(t, group)
-	if err := writeCgroup(filepath.Join(group, "devices.deny"), "c 10:229 rwm"); err != nil {
-		t.Fatal(err)
-	}
+	g := newGroup(t, l, "devices")
+	g.deny(t, 10, 229)
 	inner := l.command()
-	d := exec.Command("sh", append([]string{"-c", "echo $$ >" + group + "/cgroup.procs; exec -a candord /proc/" + fmt.Sprint(os.Getpid()) + `/exe "$@"`, "sh"}, inner.Args[1:]...)...)
+	d := exec.Command("sh", append([]string{"-c", "echo $$ >" + g.dir + "/cgroup.procs; exec -a candord /proc/" + fmt.Sprint(os.Getpid()) + `/exe "$@"`, "sh"}, inner.Args[1:]...)...)
 	d.Path, _ = exec.LookPath("bash")
 	d.Stderr = inner.Stderr
 	if err := d.Start(); err != nil {
@@ -541,18 +521,4 @@ func TestWithoutFUSE(t *testing.T) {
 	if err := d.Wait(); err != nil {
 		t.Error(err)
 	}
-}
-
-// removeGroup removes a cgroup at the end of the test, after its processes.
-func removeGroup(t *testing.T, group string) {
-	t.Helper()
-	t.Cleanup(func() {
-		for range 200 {
-			if os.Remove(group) == nil {
-				return
-			}
-			time.Sleep(10 * time.Millisecond)
-		}
-		t.Errorf("%s is left", group)
-	})
 }

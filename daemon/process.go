@@ -51,19 +51,20 @@ func (w *worker) exitCode() int {
 	return w.end.ExitCode()
 }
 
-// foreignWorker watches a worker that is not our child.
+// foreignWorker watches a worker that is not our child. The pidfd is never
+// closed: there are few, and another file must not get the number of one that is
+// still used.
 func foreignWorker(p ledger.Process, pidfd *os.File, generation uint64) *worker {
 	w := &worker{process: p, generation: generation, started: time.Now(), done: make(chan struct{})}
-	fd := int(pidfd.Fd())
 	w.kill = func() error {
-		err := unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0)
+		err := unix.PidfdSendSignal(int(pidfd.Fd()), unix.SIGKILL, nil, 0)
 		if errors.Is(err, unix.ESRCH) {
 			return nil
 		}
 		return err
 	}
 	go func() {
-		fds := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
+		fds := []unix.PollFd{{Fd: int32(pidfd.Fd()), Events: unix.POLLIN}}
 		for {
 			// A pidfd is readable when the whole thread group is gone.
 			if n, err := unix.Poll(fds, -1); err == nil && n > 0 {
@@ -71,7 +72,6 @@ func foreignWorker(p ledger.Process, pidfd *os.File, generation uint64) *worker 
 			}
 		}
 		close(w.done)
-		pidfd.Close()
 	}()
 	return w
 }
@@ -84,7 +84,12 @@ func (s *Supervisor) startWorker(generation uint64) (*worker, error) {
 	if s.conn.fuse == nil {
 		args = append(args, "--view-error", s.viewErr.Error())
 	}
-	p, err := s.start(args, []*os.File{s.conn.fuse, s.conn.memory, s.socket})
+	alive, err := workerLock(s.config.StateDir)
+	if err != nil {
+		return nil, fmt.Errorf("start worker: %w", err)
+	}
+	defer alive.Close()
+	p, err := s.start(args, []*os.File{s.conn.fuse, s.conn.memory, s.socket, alive})
 	if err != nil {
 		return nil, fmt.Errorf("start worker: %w", err)
 	}

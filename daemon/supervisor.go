@@ -4,6 +4,7 @@ import (
 	"errors"
 	"log/slog"
 	"os"
+	"slices"
 	"time"
 
 	"candor.dev/candor/ledger"
@@ -147,26 +148,27 @@ func (s *Supervisor) Run(stop <-chan Stop) (err error) {
 
 // takeOver adopts a living worker's connection, or makes a new one.
 func (s *Supervisor) takeOver() error {
-	conn, socket, old, generation, err := adopt(s.config.StateDir)
+	old, err := adopt(s.config.StateDir)
 	if err != nil {
 		s.log.Error("cannot take over, mounting anew", "error", err)
 	}
-	if old != nil {
-		s.kill(old)
+	s.undead = old.undead
+	if old.worker != nil {
+		s.kill(old.worker)
 	}
 	if !s.config.OwnCgroup {
 		removeOwnCgroups(s.config.StateDir)
 	}
-	if conn != nil {
-		s.log.Info("took over from a worker whose supervisor is dead", "worker", old.process.PID)
-		s.conn, s.generation = conn, generation
+	if old.conn != nil {
+		s.log.Info("took over from a worker whose supervisor is dead", "worker", old.worker.process.PID)
+		s.conn, s.generation = old.conn, old.worker.generation
 	} else if err := s.connect(); err != nil {
 		return err
 	}
 	if s.socket == nil {
-		s.socket = socket
-	} else if socket != nil {
-		socket.Close()
+		s.socket = old.socket
+	} else if old.socket != nil {
+		old.socket.Close()
 	}
 	if s.config.Socket != nil {
 		return nil
@@ -210,45 +212,60 @@ func (s *Supervisor) kill(w *worker) {
 
 // spawn starts the next worker with slots that no living worker uses.
 func (s *Supervisor) spawn() (*worker, error) {
-	groups := s.undeadGroups()
-	s.generation++
-	for range 4 {
-		if groups&(1<<resview.Group(s.generation)) == 0 {
-			break
-		}
-		s.generation++
+	s.generation = s.nextGeneration()
+	s.conn.slots.SetUndead(s.undeadGroups())
+	self, err := ledger.FindProcess(os.Getpid())
+	if err != nil {
+		return nil, err
 	}
-	if groups&(1<<resview.Group(s.generation)) != 0 {
-		return nil, errors.New("four killed workers do not die: is their cgroup frozen?")
+	st := state{Supervisor: self, Generation: s.generation, Device: s.conn.device, OwnCgroup: s.config.OwnCgroup}
+	for _, w := range s.undead {
+		st.Undead = append(st.Undead, undead{Process: w.process, Generation: w.generation})
 	}
-	s.conn.slots.SetUndead(groups)
+	// The worker writes itself down, too: we may be dead by then.
+	s.write(st)
 	w, err := s.startWorker(s.generation)
 	if err != nil {
 		return nil, err
 	}
-	self, err := ledger.FindProcess(os.Getpid())
-	if err == nil {
-		err = state{
-			Supervisor: self, Worker: w.process, Generation: w.generation, Device: s.conn.device, OwnCgroup: s.config.OwnCgroup,
-		}.write(s.config.StateDir)
-	}
-	if err != nil {
-		// It serves all the same; only a take-over would not find it.
+	st.Worker = w.process
+	s.write(st)
+	return w, nil
+}
+
+// write writes candord.json. A worker serves all the same without it; only a
+// take-over would not find it.
+func (s *Supervisor) write(st state) {
+	if err := st.write(s.config.StateDir); err != nil {
 		s.log.Error("write candord.json", "error", err)
 	}
-	return w, nil
+}
+
+// nextGeneration returns the next one whose slots no undead worker has. Where
+// there is none left it is that of the worker which was killed the longest ago:
+// killed threads never work on a slot again, and what they left in it is answered
+// before it is used.
+func (s *Supervisor) nextGeneration() uint64 {
+	groups := s.undeadGroups()
+	for next := s.generation + 1; next <= s.generation+4; next++ {
+		if groups&(1<<resview.Group(next)) == 0 {
+			return next
+		}
+	}
+	next := s.generation + 1
+	for resview.Group(next) != resview.Group(s.undead[0].generation) {
+		next++
+	}
+	s.undead = s.undead[1:]
+	return next
 }
 
 // undeadGroups returns the groups of slots that killed workers still have.
 func (s *Supervisor) undeadGroups() (groups uint32) {
-	var left []*worker
+	s.undead = slices.DeleteFunc(s.undead, func(w *worker) bool { return w.dead(0) })
 	for _, w := range s.undead {
-		if !w.dead(0) {
-			left = append(left, w)
-			groups |= 1 << resview.Group(w.generation)
-		}
+		groups |= 1 << resview.Group(w.generation)
 	}
-	s.undead = left
 	return groups
 }
 
@@ -304,6 +321,7 @@ func (s *Supervisor) end(w *worker, how Stop) error {
 		s.log.Info("leaving the resource view to the worker until the next candord takes over", "containers", users, "worker", w.process.PID)
 		return nil
 	}
+	s.healer.stop()
 	if w != nil {
 		s.kill(w)
 	}

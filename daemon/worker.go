@@ -44,8 +44,13 @@ type WorkerConfig struct {
 
 // RunWorker serves until the mount is gone. The process has to exit after it.
 func RunWorker(ctx context.Context, config WorkerConfig) error {
-	for _, fd := range []int{workerFuse, workerSlots, workerSocket} {
+	for _, fd := range []int{workerFuse, workerSlots, workerSocket, workerLockFD} {
 		unix.CloseOnExec(fd)
+	}
+	if err := writeSelf(config.StateDir, config.Supervisor, config.Generation, config.Device); errors.Is(err, errStray) {
+		return err
+	} else if err != nil {
+		config.Log.Error("write candord.json", "error", err)
 	}
 	slots, err := resview.OpenSlots(workerSlots)
 	if err != nil {
@@ -117,17 +122,44 @@ func (w *workerProcess) watchOrphanage() {
 		if w.supervised() {
 			continue
 		}
-		records, err := w.store.List()
-		gone := errors.Is(err, os.ErrNotExist) // with the whole state directory
-		if !gone && (err != nil || len(records) > 0) {
+		if w.stray() {
+			w.config.Log.Warn("another candord serves: ending")
+			os.Exit(0)
+		}
+		if w.needed() {
+			continue
+		}
+		// No candord may begin meanwhile: the view would be its own.
+		held, err := lock(w.config.StateDir)
+		if err != nil && !errors.Is(err, os.ErrNotExist) {
+			continue
+		}
+		if held != nil && w.needed() {
+			held.Close()
 			continue
 		}
 		w.config.Log.Info("no supervisor and no container left: ending")
-		if err := resview.Unmount(w.config.StateDir); err != nil && !gone {
-			w.config.Log.Error("unmount the resource view", "error", err)
+		if checkMounted(w.config.StateDir, w.config.Device) == nil {
+			if err := resview.Unmount(w.config.StateDir); err != nil {
+				w.config.Log.Error("unmount the resource view", "error", err)
+			}
 		}
 		os.Exit(0)
 	}
+}
+
+// needed reports whether a container may have the view. None has it that knew of
+// the state directory, if that is gone.
+func (w *workerProcess) needed() bool {
+	records, err := w.store.List()
+	return !errors.Is(err, os.ErrNotExist) && (err != nil || len(records) > 0)
+}
+
+// stray reports whether a candord serves that does not know of this worker. It
+// has given the containers another view.
+func (w *workerProcess) stray() bool {
+	st, err := readState(w.config.StateDir)
+	return err == nil && st.Worker.PID != 0 && st.Worker.PID != os.Getpid() && st.Supervisor.Alive() && st.Worker.Alive()
 }
 
 // endWhenOrphaned ends a worker on SIGTERM if it has no supervisor. When the

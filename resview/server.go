@@ -244,24 +244,28 @@ func (s *Server) send(unique uint64, r reply, scratch []byte) error {
 
 // replayAll answers what dead workers left, one after the other, those first
 // that were tried least: should one of them kill this worker, the others are
-// done by then. One that takes long is not waited for.
+// done by then.
 func (s *Server) replayAll(left []int, undead uint32) {
 	for _, i := range left {
-		if undead&(1<<(i/slotsPerGroup)) != 0 {
-			continue
+		if undead&(1<<(i/slotsPerGroup)) == 0 {
+			s.replayInTime(i)
 		}
-		done := make(chan struct{})
-		go func() {
-			defer close(done)
-			s.replay(i, residentBuffer())
-			if s.late[i] {
-				go s.loop(s.config.Slots.slot(i))
-			}
-		}()
-		select {
-		case <-done:
-		case <-time.After(replayWait):
+	}
+}
+
+// replayInTime is replay, but one that takes long is not waited for.
+func (s *Server) replayInTime(i int) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		s.replay(i, residentBuffer())
+		if s.late[i] {
+			go s.loop(s.config.Slots.slot(i))
 		}
+	}()
+	select {
+	case <-done:
+	case <-time.After(replayWait):
 	}
 }
 
@@ -287,8 +291,6 @@ func (s *Server) replay(i int, scratch []byte) {
 // scavenge answers what workers that are killed but not dead yet leave behind.
 // A worker in a frozen cgroup holds its requests for as long as it is frozen.
 func (s *Server) scavenge() {
-	runtime.LockOSThread()
-	scratch := residentBuffer()
 	own := Group(s.config.Generation)
 	first, wait := true, undeadWait
 	var before Progress
@@ -296,14 +298,9 @@ func (s *Server) scavenge() {
 		time.Sleep(wait)
 		wait = BeatInterval
 		now := s.config.Slots.Progress()
-		for g := range slotGroups {
-			if g == own {
-				continue
-			}
-			for i := g * slotsPerGroup; i < (g+1)*slotsPerGroup; i++ {
-				if now[i].unique != 0 && (now[i] == before[i] || first) {
-					s.replay(i, scratch)
-				}
+		for _, i := range s.config.Slots.pending() {
+			if i/slotsPerGroup != own && (now[i] == before[i] || first) {
+				s.replayInTime(i)
 			}
 		}
 		first, before = false, now

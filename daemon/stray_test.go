@@ -1,0 +1,291 @@
+package daemon
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"candor.dev/candor/ledger"
+	"candor.dev/candor/resview"
+	"golang.org/x/sys/unix"
+)
+
+// workers returns the living worker processes of the lab.
+func (l *lab) workers() (pids []int) {
+	l.t.Helper()
+	names, err := filepath.Glob("/proc/[0-9]*/cmdline")
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	for _, name := range names {
+		line, _ := os.ReadFile(name)
+		args := bytes.Split(line, []byte{0})
+		if len(args) < 2 || string(args[1]) != "worker" || !bytes.Contains(line, []byte(l.dir+"\x00")) {
+			continue
+		}
+		pid, _ := strconv.Atoi(filepath.Base(filepath.Dir(name)))
+		if p, err := ledger.FindProcess(pid); err == nil && p.Alive() {
+			pids = append(pids, pid)
+		}
+	}
+	return pids
+}
+
+// oneWorker waits until no worker but the one that answers is left.
+func (l *lab) oneWorker() {
+	l.t.Helper()
+	var left []int
+	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+		if left = l.workers(); len(left) == 1 && left[0] == l.status().WorkerPID {
+			return
+		}
+	}
+	l.t.Errorf("workers %v are alive, %d serves", left, l.status().WorkerPID)
+}
+
+func childrenOf(pid int) (children []int) {
+	names, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid))
+	for _, name := range names {
+		text, _ := os.ReadFile(name)
+		for word := range strings.FieldsSeq(string(text)) {
+			child, _ := strconv.Atoi(word)
+			children = append(children, child)
+		}
+	}
+	return children
+}
+
+// The supervisor is killed while it replaces the worker, at any moment from that
+// on at which the next one is there: it is found, and readers notice nothing.
+func TestSupervisorKilledWhileItReplacesTheWorker(t *testing.T) {
+	if _, err := os.Stat(fmt.Sprintf("/proc/self/task/%d/children", unix.Gettid())); err != nil {
+		t.Skip("the kernel does not list the children of a process")
+	}
+	l := newLab(t)
+	r := l.add("c1", 0, l.self())
+	d := l.start()
+	rs := l.read(4, r)
+	mountedAs := l.device()
+	for round := range 20 {
+		before := childrenOf(d.Process.Pid)
+		if !l.signalWorker(unix.SIGKILL) {
+			t.Fatal("no worker to kill")
+		}
+		for end := time.Now().Add(patience); ; {
+			if slices.ContainsFunc(childrenOf(d.Process.Pid), func(pid int) bool { return !slices.Contains(before, pid) }) {
+				break
+			}
+			if time.Now().After(end) {
+				t.Fatal("no new worker")
+			}
+		}
+		if round%2 == 1 {
+			time.Sleep(rand.N(4 * time.Millisecond))
+		}
+		if err := d.Process.Kill(); err != nil {
+			t.Fatal(err)
+		}
+		_ = d.Wait()
+		d = l.start()
+		l.oneWorker()
+	}
+	rs.end(l, patience)
+	if now := l.device(); now != mountedAs {
+		t.Errorf("the view was mounted anew: device %#x, and %#x before", now, mountedAs)
+	}
+}
+
+func (l *lab) device() uint64 {
+	l.t.Helper()
+	device, mounted, err := resview.Mounted(l.dir)
+	if err != nil || !mounted {
+		l.t.Fatalf("the view is not mounted: %v", err)
+	}
+	return device
+}
+
+// remove takes the record of a container away.
+func (l *lab) remove(key string) {
+	l.t.Helper()
+	lock, err := l.store.Lock(l.t.Context(), key)
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	if err := errors.Join(lock.Erase(), lock.Unlock()); err != nil {
+		l.t.Fatal(err)
+	}
+}
+
+// A worker that no candord knows of, as one whose supervisor died before it could
+// write down whom it had started, ends, and takes nothing with it.
+func TestWorkerThatNobodyKnowsEnds(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it looks around every ten seconds")
+	}
+	l := newLab(t)
+	r := l.add("c1", 0, l.self())
+	d := l.start()
+	l.file(r.Key, "stat") // as a container's does, it keeps the old mount alive
+	l.remove(r.Key)
+	if err := d.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	_ = d.Wait()
+	if err := os.WriteFile(statePath(l.dir), []byte("{"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	l.start()
+	after := l.status()
+	if n := len(l.workers()); n != 2 {
+		t.Fatalf("%d workers: the test shows nothing", n)
+	}
+	for end := time.Now().Add(2 * orphanInterval); len(l.workers()) > 1; time.Sleep(100 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("workers %v are left", l.workers())
+		}
+	}
+	time.Sleep(time.Second)
+	now := l.status()
+	if now.WorkerPID != after.WorkerPID || now.PID != after.PID {
+		t.Errorf("its end cost the new worker its life: %+v, before %+v", now, after)
+	}
+}
+
+// blockedMount is a FUSE file system that never answers. Whoever looks up a name
+// in it, which asked tells, cannot be killed before the end of the test.
+func (l *lab) blockedMount() (dir string, asked <-chan struct{}) {
+	l.t.Helper()
+	dir = l.t.TempDir()
+	lookups := make(chan struct{}, 1000)
+	fd, err := unix.Open("/dev/fuse", unix.O_RDWR|unix.O_CLOEXEC, 0)
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	if err := unix.Mount("test", dir, "fuse.test", 0, fmt.Sprintf("fd=%d,rootmode=40000,user_id=0,group_id=0", fd)); err != nil {
+		l.t.Fatal(err)
+	}
+	var st unix.Stat_t
+	l.t.Cleanup(func() {
+		abort := filepath.Join(l.ctl, strconv.FormatUint(uint64(unix.Minor(st.Dev)), 10), "abort")
+		if err := os.WriteFile(abort, []byte("1"), 0); err != nil {
+			l.t.Error(err)
+		}
+		if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil {
+			l.t.Error(err)
+		}
+	})
+	go func() {
+		defer unix.Close(fd)
+		buf := make([]byte, 1<<20)
+		for {
+			n, err := unix.Read(fd, buf)
+			if err == unix.ENODEV {
+				return
+			}
+			if err != nil || n < 40 {
+				continue
+			}
+			// INIT is answered (fuse_init_out, protocol 7.31), as is GETATTR of
+			// the root: the test has to know the device.
+			out := make([]byte, 16)
+			switch buf[4] {
+			case 26:
+				init := make([]byte, 64)
+				init[0], init[4] = 7, 31
+				init[14] = 4  // FUSE_PARALLEL_DIROPS
+				init[21] = 16 // max_write 4096
+				out = append(out, init...)
+			case 3:
+				attr := make([]byte, 104)
+				attr[16] = 1              // node
+				attr[16+61] = 0x41        // mode: a directory
+				attr[16+64] = 2           // links
+				attr[0], attr[8] = 100, 0 // valid for 100 s
+				out = append(out, attr...)
+			case 1:
+				lookups <- struct{}{}
+				continue
+			default:
+				continue
+			}
+			out[0] = byte(len(out))
+			copy(out[8:16], buf[8:16])
+			_, _ = unix.Write(fd, out)
+		}
+	}()
+	if err := unix.Stat(dir, &st); err != nil {
+		l.t.Fatal(err)
+	}
+	return dir, lookups
+}
+
+// A worker that is killed while it waits for what cannot be interrupted does not
+// die. Its successors serve beside it, however many it becomes, and the next
+// supervisor takes over from the last of them.
+func TestUndeadWorkersHoldNobodyUp(t *testing.T) {
+	l := newLab(t)
+	dir, asked := l.blockedMount()
+	t.Setenv(blockedEnv, dir)
+	r := l.add("c1", 0, l.self())
+	blocks := l.add("c2", blocksForGood, l.self())
+	d := l.start()
+	rs := l.read(4, r)
+	var undead []int
+	var blocked sync.WaitGroup
+	for round := range 9 { // there are four groups of slots
+		st := l.await(d.Process.Pid)
+		undead = append(undead, st.WorkerPID)
+		path := l.file(blocks.Key, "stat")
+		blocked.Go(func() {
+			if _, err := readAll(path, 4096); err == nil {
+				t.Error("what blocks was read")
+			}
+		})
+		select {
+		case <-asked:
+		case <-time.After(patience):
+			t.Fatal("the worker does not block")
+		}
+		if round == 5 || round == 7 {
+			if err := d.Process.Kill(); err != nil {
+				t.Fatal(err)
+			}
+			_ = d.Wait()
+			d = l.start()
+			continue
+		}
+		if !l.signalWorker(unix.SIGKILL) {
+			t.Fatal("no worker to kill")
+		}
+		start := time.Now()
+		for l.await(d.Process.Pid).WorkerPID == st.WorkerPID {
+			if time.Since(start) > patience {
+				t.Fatalf("worker %d is not replaced", st.WorkerPID)
+			}
+			time.Sleep(5 * time.Millisecond)
+		}
+		t.Logf("replaced after %v", time.Since(start))
+		time.Sleep(200 * time.Millisecond) // for what the dead left to be answered
+	}
+	reads := rs.reads.Load()
+	time.Sleep(300 * time.Millisecond)
+	if rs.reads.Load() == reads {
+		t.Error("nothing is read any more")
+	}
+	rs.end(l, patience)
+	blocked.Wait()
+	for _, pid := range undead {
+		if p, err := ledger.FindProcess(pid); err != nil || !p.Alive() {
+			t.Errorf("worker %d could be killed: the test shows nothing", pid)
+		}
+	}
+}
