@@ -12,9 +12,10 @@ const (
 	checkInterval   = 150 * time.Millisecond
 	suspectInterval = 50 * time.Millisecond
 	// calmLooks is the number of looks at a silent worker, one after the other,
-	// that have to find that it does not want a CPU either: then it hangs. The
-	// longest that a reader waits for one is two checks, these looks and a
-	// restart: 400 ms.
+	// that have to find that it does not want a CPU either: then it hangs. Looks
+	// that come late count half: what keeps us from a CPU may keep the worker's
+	// timer from it. The longest that a reader waits for a worker that hangs is
+	// two checks, these looks and a restart: 400 ms.
 	calmLooks = 2
 	// starvedLimit is how long a worker may be silent that waits for a CPU or
 	// computes. Its successor would have to wait for one as well, and longer.
@@ -91,7 +92,7 @@ func (j *judge) look(now time.Time) verdict {
 type suspicion struct {
 	last   time.Time
 	before use
-	calm   int
+	calm   int // half looks
 }
 
 // confirmed reports whether the worker neither answers nor wants a CPU.
@@ -100,14 +101,14 @@ func (s *suspicion) confirmed(now time.Time, u use) bool {
 	switch {
 	case s.last.IsZero() || u.of != s.before.of:
 		s.calm = 0 // nothing to compare with
-	case since > 2*suspectInterval:
-		s.calm = 0 // we are late ourselves
 	case u.runnable || wanted < 0 || wanted > since/10:
 		// Runtimes wake up now and then without doing anything: a tenth.
 		s.calm = 0
-	default:
+	case since > 2*suspectInterval:
 		s.calm++
+	default:
+		s.calm += 2
 	}
 	s.last, s.before = now, u
-	return s.calm >= calmLooks
+	return s.calm >= 2*calmLooks
 }

@@ -31,6 +31,7 @@ func TestSuspicion(t *testing.T) {
 		{"it has calmed down", []look{{at: 0, runnable: true}, {at: 50, wanted: 30}, {at: 100, wanted: 30}, {at: 150, wanted: 30}}, true},
 		{"a thread of it ended", []look{{at: 0, wanted: 90}, {at: 50, wanted: 10}, {at: 100, wanted: 10}}, false},
 		{"the supervisor is late itself", []look{{at: 0}, {at: 200}, {at: 400}, {at: 600}}, false},
+		{"and it stays so", []look{{at: 0}, {at: 200}, {at: 400}, {at: 600}, {at: 800}}, true},
 		{"another thread is looked at", []look{{at: 0, of: 1}, {at: 50, of: 2}, {at: 100, of: 2}}, false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

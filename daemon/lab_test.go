@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
@@ -27,6 +28,10 @@ import (
 func TestMain(m *testing.M) {
 	if filepath.Base(os.Args[0]) == "candord" {
 		os.Exit(Main(os.Args[1:], fakeParts(), os.Stdout, os.Stderr))
+	}
+	flag.Parse()
+	if testing.Short() {
+		patience *= 5
 	}
 	os.Exit(m.Run())
 }
@@ -227,7 +232,7 @@ func (l *lab) command() *exec.Cmd {
 // await waits until the candord with that pid answers.
 func (l *lab) await(pid int) Status {
 	l.t.Helper()
-	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(2 * time.Millisecond) {
+	for end := time.Now().Add(2 * patience); time.Now().Before(end); time.Sleep(2 * time.Millisecond) {
 		st, err := Ping(l.t.Context(), l.dir)
 		if err == nil && st.PID == pid && st.SupervisorAlive && st.FuseMounted {
 			return st

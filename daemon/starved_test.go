@@ -25,7 +25,11 @@ func TestStarvedWorkerIsLeftAlone(t *testing.T) {
 			d := l.start()
 			rs := l.read(4, r)
 			first := l.status().Generation
-			g.cpus(t, tt.quota, tt.period)
+			quota := tt.quota
+			if testing.Short() {
+				quota *= 5
+			}
+			g.cpus(t, quota, tt.period)
 			for range tt.hogs {
 				g.hog(t)
 			}
@@ -46,7 +50,7 @@ func TestStarvedWorkerIsLeftAlone(t *testing.T) {
 			if n := st.Generation - first; n != 0 {
 				t.Errorf("%d starved workers were replaced in 6 s", n)
 			}
-			rs.end(l, 30*time.Second)
+			rs.end(l, 6*patience)
 		})
 	}
 }

@@ -15,8 +15,8 @@ import (
 )
 
 // A stuck reader would wait for ever; anything below this is queueing on a busy
-// machine.
-const patience = 5 * time.Second
+// machine. With -short, as on emulated ones, it is five times as long.
+var patience = 5 * time.Second
 
 func TestReadersNoticeNoKilledWorker(t *testing.T) {
 	l := newLab(t)
@@ -24,12 +24,12 @@ func TestReadersNoticeNoKilledWorker(t *testing.T) {
 	slow := l.add("c2", 2*time.Millisecond, l.self())
 	l.start()
 	rs, rs2 := l.read(6, r), l.read(2, slow)
-	kills, enough := 0, 100
+	kills, enough, pause := 0, 100, 58*time.Millisecond
 	if testing.Short() {
-		enough = 20
+		enough, pause = 20, 10*pause // where some workers come to serve in between
 	}
 	for end := time.Now().Add(time.Minute); kills < enough && time.Now().Before(end); {
-		time.Sleep(2*time.Millisecond + rand.N(58*time.Millisecond))
+		time.Sleep(2*time.Millisecond + rand.N(pause))
 		if l.signalWorker(unix.SIGKILL) {
 			kills++
 		}
