@@ -52,6 +52,8 @@ func (e *Error) Unwrap() error { return e.Err }
 
 // Container is a container that is about to be created.
 type Container struct {
+	// ID is its id, for the journal.
+	ID string
 	// Bundle is the path of its bundle.
 	Bundle string
 	// Component is the front door's name in the journal.
@@ -113,7 +115,7 @@ func (c Container) record(done Prepared, err error) {
 	}
 	// A journal that cannot be written is no reason for another error.
 	_ = statedir.InHostMounts(func() error {
-		journal.New(stateDir, c.Component).Error(journal.OneLine(err), "bundle", c.Bundle, "caller", caller)
+		journal.New(stateDir, c.Component).Error(journal.OneLine(err), "container", c.ID, "caller", caller, "bundle", c.Bundle)
 		return nil
 	})
 }

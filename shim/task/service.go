@@ -83,6 +83,7 @@ func (s *service) prepare(ctx context.Context, r *task.CreateTaskRequest) (conta
 		return container{}, &prepare.Error{Kind: prepare.Invalid, Err: err}
 	}
 	done, err := prepare.Container{
+		ID:         r.ID,
 		Bundle:     r.Bundle,
 		Component:  "shim",
 		ConfigPath: prepare.ConfigPath(opts.ConfigPath),

@@ -109,6 +109,7 @@ func (w Wrapper) prepare(ctx context.Context, own ownFlags, command runcargs.Com
 		return refuseRootless(dir)
 	}
 	done, err := prepare.Container{
+		ID:         command.ID,
 		Bundle:     dir,
 		Component:  name,
 		ConfigPath: w.configPath(own),
