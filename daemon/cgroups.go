@@ -10,9 +10,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 // ownCgroups are the groups that candord made for itself.
@@ -28,44 +25,19 @@ func cgroupName(stateDir string) string {
 
 // enterOwnCgroups moves this process into a group below the root of every
 // hierarchy that lets it. A candord that an engine started would else be frozen,
-// limited and killed with the engine, or with the first container.
+// limited and killed with the engine, or with the first container. The device
+// list of cgroup v1 is no such thing but a matter of rights: it stays.
 func enterOwnCgroups(stateDir string) ownCgroups {
-	var own ownCgroups
-	for _, dir := range ownCgroupDirs(stateDir) {
-		if err := enterCgroup(dir); err == nil {
-			own.dirs = append(own.dirs, dir)
-		}
-	}
-	return own
-}
-
-// removeOwnCgroups removes the groups that a candord before this one left, which
-// an engine had started. Its worker, just killed, may take a moment to die.
-func removeOwnCgroups(stateDir string) {
-	for _, dir := range ownCgroupDirs(stateDir) {
-		go func() {
-			for range 100 {
-				if !errors.Is(os.Remove(dir), unix.EBUSY) {
-					return
-				}
-				time.Sleep(50 * time.Millisecond)
-			}
-		}()
-	}
-}
-
-// ownCgroupDirs returns where candord's own group would be in each hierarchy
-// that is mounted from its root. The device list of cgroup v1 is none of them:
-// it is a matter of rights, which stay.
-func ownCgroupDirs(stateDir string) (dirs []string) {
 	b, err := os.ReadFile("/proc/self/mountinfo")
 	if err != nil {
-		return nil
+		return ownCgroups{}
 	}
+	var own ownCgroups
 	seen := map[string]bool{}
 	for line := range strings.Lines(string(b)) {
 		before, after, ok := strings.Cut(line, " - ")
 		f, g := strings.Fields(before), strings.Fields(after)
+		// Only hierarchies that are mounted from their root, each once.
 		if !ok || len(f) < 5 || len(g) < 1 || g[0] != "cgroup" && g[0] != "cgroup2" || f[3] != "/" || seen[f[2]] {
 			continue
 		}
@@ -73,9 +45,12 @@ func ownCgroupDirs(stateDir string) (dirs []string) {
 			continue
 		}
 		seen[f[2]] = true
-		dirs = append(dirs, filepath.Join(f[4], cgroupName(stateDir)))
+		dir := filepath.Join(f[4], cgroupName(stateDir))
+		if err := enterCgroup(dir); err == nil {
+			own.dirs = append(own.dirs, dir)
+		}
 	}
-	return dirs
+	return own
 }
 
 func enterCgroup(dir string) error {
@@ -90,14 +65,14 @@ func enterCgroup(dir string) error {
 		}
 		_ = writeCgroup(filepath.Join(dir, name), strings.TrimSpace(string(b)))
 	}
-	if err := joinCgroup(dir); err != nil {
+	if err := joinCgroup(dir, os.Getpid()); err != nil {
 		return errors.Join(err, os.Remove(dir))
 	}
 	return nil
 }
 
-func joinCgroup(dir string) error {
-	return writeCgroup(filepath.Join(dir, "cgroup.procs"), strconv.Itoa(os.Getpid()))
+func joinCgroup(dir string, pid int) error {
+	return writeCgroup(filepath.Join(dir, "cgroup.procs"), strconv.Itoa(pid))
 }
 
 // writeCgroup opens without O_CREATE and O_TRUNC, which cgroupfs knows nothing
@@ -111,22 +86,18 @@ func writeCgroup(path, value string) error {
 	return errors.Join(err, f.Close())
 }
 
-// leave goes back to the root of each hierarchy and removes the groups. A child
-// that was just killed may take a moment to die.
-func (o ownCgroups) leave() error {
+// leave goes back to the root of each hierarchy, with a worker that serves on,
+// and removes the groups: the next candord may be systemd's, whose unit lacks the
+// right to.
+func (o ownCgroups) leave(workers ...int) error {
 	var errs []error
-	end := time.Now().Add(time.Second)
 	for _, dir := range o.dirs {
-		if err := joinCgroup(filepath.Dir(dir)); err != nil {
-			errs = append(errs, fmt.Errorf("leave %s: %w", dir, err))
-			continue
+		for _, pid := range append(workers, os.Getpid()) {
+			if err := joinCgroup(filepath.Dir(dir), pid); err != nil {
+				errs = append(errs, fmt.Errorf("leave %s: %w", dir, err))
+			}
 		}
-		err := os.Remove(dir)
-		for errors.Is(err, unix.EBUSY) && time.Now().Before(end) {
-			time.Sleep(readyInterval)
-			err = os.Remove(dir)
-		}
-		if err != nil && !errors.Is(err, os.ErrNotExist) {
+		if err := os.Remove(dir); err != nil && !errors.Is(err, os.ErrNotExist) {
 			errs = append(errs, err)
 		}
 	}

@@ -90,10 +90,8 @@ func TestSystemdTakesOverFromAnEngines(t *testing.T) {
 			if err := engines.Wait(); err != nil {
 				t.Errorf("the engine's candord ended with %v", err)
 			}
-			for end := time.Now().Add(patience); len(groupsOf(l.dir)) > 0; time.Sleep(5 * time.Millisecond) {
-				if time.Now().After(end) {
-					t.Fatalf("cgroups are left: %v", groupsOf(l.dir))
-				}
+			if left := groupsOf(l.dir); len(left) > 0 {
+				t.Errorf("cgroups are left: %v", left)
 			}
 			if err := d.Process.Signal(unix.SIGHUP); err != nil {
 				t.Fatal(err)

@@ -156,9 +156,6 @@ func (s *Supervisor) takeOver() error {
 	if old.worker != nil {
 		s.kill(old.worker)
 	}
-	if !s.config.OwnCgroup {
-		removeOwnCgroups(s.config.StateDir)
-	}
 	if old.conn != nil {
 		s.log.Info("took over from a worker whose supervisor is dead", "worker", old.worker.process.PID)
 		s.conn, s.generation = old.conn, old.worker.generation
@@ -319,7 +316,7 @@ func (s *Supervisor) end(w *worker, how Stop) error {
 	users := usersOfView(s.store)
 	if users > 0 && how == HandOver && w != nil && !w.dead(0) {
 		s.log.Info("leaving the resource view to the worker until the next candord takes over", "containers", users, "worker", w.process.PID)
-		return nil
+		return s.cgroups.leave(w.process.PID)
 	}
 	s.healer.stop()
 	if w != nil {
