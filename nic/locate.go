@@ -16,6 +16,9 @@ import (
 // clears away a dead namespace in a queue of its own.
 const returnWait = 2 * time.Second
 
+// match says whether a link is the NIC of a record.
+type match func(*ledger.NIC, netlink.Link) bool
+
 // isIt reports whether a link that stands where the record says is the NIC: an
 // index may be another device's by now. Hardware is known by its place and
 // permanent address, a virtual device by its MAC, or by the transient name where
@@ -32,9 +35,18 @@ func isIt(rec *ledger.NIC, link netlink.Link) bool {
 }
 
 func sameHardware(rec *ledger.NIC, link netlink.Link) bool {
+	return samePlace(rec, link) && link.Attrs().PermHWAddr.String() == rec.PermanentMAC
+}
+
+// samePlace reports whether a link is of the record's hardware, whatever its
+// permanent address. A VF's is none before it was up for the first time, and from
+// then on the current one whenever it is reset (igbvf, ixgbevf, iavf), so that a
+// container can change it. Of several ports in one place, or of another card in
+// the place of one that was pulled, it does not tell: it takes the index or the
+// transient name beside it.
+func samePlace(rec *ledger.NIC, link netlink.Link) bool {
 	attrs := link.Attrs()
-	return kindOf(link) == rec.Type && attrs.ParentDev == rec.ParentDevice && attrs.ParentDevBus == rec.ParentBus &&
-		attrs.PermHWAddr.String() == rec.PermanentMAC
+	return kindOf(link) == rec.Type && attrs.ParentDev == rec.ParentDevice && attrs.ParentDevBus == rec.ParentBus
 }
 
 func hasName(link netlink.Link, name string) bool {
@@ -66,20 +78,24 @@ func locateNow(host *Namespace, inside []*Namespace, rec *ledger.NIC) (*Namespac
 		}
 		return link
 	}
-	for _, ns := range inside {
-		if link := look(ns, byIndexInside); link != nil {
-			return ns, link, nil
-		}
-	}
-	for _, find := range []func(*Namespace, *ledger.NIC) (netlink.Link, error){byTransientName, byHardware} {
-		for _, ns := range append(slices.Clone(inside), host) {
-			if link := look(ns, find); link != nil {
+	everywhere := append(slices.Clone(inside), host)
+	for _, try := range []struct {
+		places []*Namespace
+		find   func(*Namespace, *ledger.NIC) (netlink.Link, error)
+	}{
+		{inside, byIndexInside(isIt)},
+		{everywhere, byTransientName(isIt)},
+		{everywhere, byHardware},
+		{[]*Namespace{host}, byIndexOnHost(isIt)},
+		{inside, byIndexInside(isAtItsPlace)},
+		{everywhere, byTransientName(isAtItsPlace)},
+		{[]*Namespace{host}, byIndexOnHost(isAtItsPlace)},
+	} {
+		for _, ns := range try.places {
+			if link := look(ns, try.find); link != nil {
 				return ns, link, nil
 			}
 		}
-	}
-	if link := look(host, byIndexOnHost); link != nil {
-		return host, link, nil
 	}
 	for _, ns := range inside {
 		// Before it was inside, a device with its MAC there is another one.
@@ -96,35 +112,44 @@ func locateNow(host *Namespace, inside []*Namespace, rec *ledger.NIC) (*Namespac
 	return nil, nil, errors.Join(errs...)
 }
 
-func byIndexInside(ns *Namespace, rec *ledger.NIC) (netlink.Link, error) {
-	return byIndex(ns, rec, rec.InnerIndex)
+// isAtItsPlace is isIt for hardware whose permanent address has changed.
+func isAtItsPlace(rec *ledger.NIC, link netlink.Link) bool {
+	return rec.ParentDevice != "" && samePlace(rec, link)
 }
 
-func byIndexOnHost(ns *Namespace, rec *ledger.NIC) (netlink.Link, error) {
-	return byIndex(ns, rec, rec.Index)
+func byIndexInside(is match) func(*Namespace, *ledger.NIC) (netlink.Link, error) {
+	return func(ns *Namespace, rec *ledger.NIC) (netlink.Link, error) {
+		return byIndex(ns, rec, rec.InnerIndex, is)
+	}
 }
 
-func byIndex(ns *Namespace, rec *ledger.NIC, index int) (netlink.Link, error) {
+func byIndexOnHost(is match) func(*Namespace, *ledger.NIC) (netlink.Link, error) {
+	return func(ns *Namespace, rec *ledger.NIC) (netlink.Link, error) { return byIndex(ns, rec, rec.Index, is) }
+}
+
+func byIndex(ns *Namespace, rec *ledger.NIC, index int, is match) (netlink.Link, error) {
 	if index == 0 {
 		return nil, nil
 	}
 	link, err := ns.linkByIndex(index)
-	if err != nil || link == nil || !isIt(rec, link) {
+	if err != nil || link == nil || !is(rec, link) {
 		return nil, err
 	}
 	return link, nil
 }
 
-func byTransientName(ns *Namespace, rec *ledger.NIC) (netlink.Link, error) {
-	if rec.TransientName == "" {
-		return nil, nil
+func byTransientName(is match) func(*Namespace, *ledger.NIC) (netlink.Link, error) {
+	return func(ns *Namespace, rec *ledger.NIC) (netlink.Link, error) {
+		if rec.TransientName == "" {
+			return nil, nil
+		}
+		// A container can give the name to another device, but not a card's place.
+		link, err := ns.linkByName(rec.TransientName)
+		if err != nil || link == nil || !is(rec, link) {
+			return nil, err
+		}
+		return link, nil
 	}
-	// A container can give the name to another device, but not a card's place.
-	link, err := ns.linkByName(rec.TransientName)
-	if err != nil || link == nil || !isIt(rec, link) {
-		return nil, err
-	}
-	return link, nil
 }
 
 func byHardware(ns *Namespace, rec *ledger.NIC) (netlink.Link, error) {

@@ -4,6 +4,10 @@ import (
 	"net/netip"
 	"regexp"
 	"testing"
+
+	"github.com/vishvananda/netlink"
+
+	"candor.dev/candor/ledger"
 )
 
 func TestTransientNamesAreUniqueAndValid(t *testing.T) {
@@ -45,5 +49,35 @@ func TestBroadcastOf(t *testing.T) {
 func TestLinkLocal(t *testing.T) {
 	if got := linkLocal(parseMAC(t, nicMAC)).String(); got != "fe80::5054:eff:fee5:f7" {
 		t.Error(got)
+	}
+}
+
+// A VF's permanent address is what its driver says at the moment: none before it
+// was up for the first time, and whatever the container set last from then on.
+func TestAVFIsKnownByItsPlace(t *testing.T) {
+	vf := func(parent, permanent string) netlink.Link {
+		attrs := netlink.LinkAttrs{ParentDev: parent, ParentDevBus: "pci"}
+		if permanent != "" {
+			attrs.PermHWAddr = parseMAC(t, permanent)
+		}
+		return &netlink.Device{LinkAttrs: attrs}
+	}
+	const place, other = "0000:3b:02.1", "0000:3b:02.3"
+	for _, permanent := range []string{"", nicMAC} {
+		rec := &ledger.NIC{ParentDevice: place, ParentBus: "pci", PermanentMAC: permanent, MAC: nicMAC}
+		if !isIt(rec, vf(place, permanent)) {
+			t.Errorf("permanent address %q: not the VF as it was", permanent)
+		}
+		changed := vf(place, "02:00:00:00:00:01")
+		if isIt(rec, changed) || !isAtItsPlace(rec, changed) {
+			t.Errorf("permanent address %q: a changed one is unmistakable %v, possible %v", permanent, isIt(rec, changed), isAtItsPlace(rec, changed))
+		}
+		if isIt(rec, vf(other, permanent)) || isAtItsPlace(rec, vf(other, permanent)) {
+			t.Errorf("permanent address %q: another VF was taken for it", permanent)
+		}
+	}
+	virtual := &ledger.NIC{MAC: nicMAC}
+	if isAtItsPlace(virtual, vf("", "02:00:00:00:00:01")) {
+		t.Error("a device without a place was taken for a virtual one")
 	}
 }

@@ -48,6 +48,7 @@ func (r *restore) run() {
 	// Before it is up: disable_ipv6 and addr_gen_mode say what happens then.
 	r.fail("restore its settings", r.host.setSysctls(attrs.Name, rec.Sysctls))
 	r.look()
+	r.permanentMAC()
 	attrs = r.link.Attrs()
 	if up := attrs.Flags&net.FlagUp != 0; rec.Up && !up {
 		r.fail("bring it up", h.LinkSetUp(r.link))
@@ -64,6 +65,18 @@ func (r *restore) look() {
 	if link, err := r.host.linkByIndex(r.link.Attrs().Index); err == nil && link != nil {
 		r.link = link
 	}
+}
+
+// permanentMAC has a VF forget, as its permanent address, the one that a container
+// gave it: by that NICs are asked for, and it may be another NIC's. The VF's driver
+// takes the current address when the VF comes up.
+func (r *restore) permanentMAC() {
+	now := r.link.Attrs().PermHWAddr.String()
+	if r.rec.ParentDevice == "" || r.rec.Up || now == r.rec.PermanentMAC || now == r.rec.MAC {
+		return
+	}
+	r.fail("reset its permanent MAC", r.host.handle.LinkSetUp(r.link))
+	r.look()
 }
 
 // quietly does what some kernels and drivers do only with a device that is down.
