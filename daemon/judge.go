@@ -47,6 +47,10 @@ type judge struct {
 	beat     uint64
 	progress resview.Progress
 
+	// Since then: heartbeats, and requests that lie still.
+	beats uint64
+	stuck int
+
 	suspicion suspicion
 }
 
@@ -78,11 +82,11 @@ func (j *judge) look(now time.Time) verdict {
 	// only the threads of the requests that lie still say something. A beat
 	// that is late says that Go's scheduler is: then those may sleep until it
 	// is their turn.
-	late := 2*time.Duration(beat-j.beat)*resview.BeatInterval < now.Sub(j.answered)
-	if late {
+	j.beats, j.stuck = beat-j.beat, len(stuck)
+	if due := now.Sub(j.answered) / resview.BeatInterval; time.Duration(j.beats) < due-1 {
 		stuck = nil
 	}
-	if j.suspicion.confirmed(now, j.use(stuck)) || now.Sub(j.answered) >= starvedLimit {
+	if j.suspicion.confirmed(now, j.use(stuck)) {
 		return hangs
 	}
 	return silent
@@ -93,9 +97,13 @@ type suspicion struct {
 	last   time.Time
 	before use
 	calm   int // half looks
+	// waited is for how long there have been looks. One that comes late counts
+	// no more than others: we may have got no CPU for seconds.
+	waited time.Duration
 }
 
-// confirmed reports whether the worker neither answers nor wants a CPU.
+// confirmed reports whether the worker, which does not answer, does not want a
+// CPU either, or has waited for one for too long.
 func (s *suspicion) confirmed(now time.Time, u use) bool {
 	since, wanted := now.Sub(s.last), u.wanted-s.before.wanted
 	switch {
@@ -109,6 +117,9 @@ func (s *suspicion) confirmed(now time.Time, u use) bool {
 	default:
 		s.calm += 2
 	}
+	if !s.last.IsZero() {
+		s.waited += min(since, 2*suspectInterval)
+	}
 	s.last, s.before = now, u
-	return s.calm >= 2*calmLooks
+	return s.calm >= 2*calmLooks || s.waited >= starvedLimit
 }

@@ -33,6 +33,7 @@ func TestSuspicion(t *testing.T) {
 		{"the supervisor is late itself", []look{{at: 0}, {at: 200}, {at: 400}, {at: 600}}, false},
 		{"and it stays so", []look{{at: 0}, {at: 200}, {at: 400}, {at: 600}, {at: 800}}, true},
 		{"another thread is looked at", []look{{at: 0, of: 1}, {at: 50, of: 2}, {at: 100, of: 2}}, false},
+		{"the supervisor got no CPU itself for long", []look{{at: 0, runnable: true}, {at: 6000, runnable: true}, {at: 12000, runnable: true}}, false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			var s suspicion
@@ -47,6 +48,20 @@ func TestSuspicion(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestSuspicionHasAnEnd(t *testing.T) {
+	var s suspicion
+	start := time.Now()
+	for at := time.Duration(0); at < 2*starvedLimit; at += suspectInterval {
+		if s.confirmed(start.Add(at), use{wanted: at, runnable: true}) {
+			if at < starvedLimit {
+				t.Errorf("a worker that computes is given %v", at)
+			}
+			return
+		}
+	}
+	t.Error("a worker that computes for ever is left alone")
 }
 
 func TestThreadsOf(t *testing.T) {

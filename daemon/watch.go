@@ -41,8 +41,8 @@ func (s *Supervisor) watch(w *worker, stop <-chan Stop) (event, Stop) {
 				timer.Reset(checkInterval)
 			case age < startTimeout:
 				timer.Reset(readyInterval)
-			case starting.confirmed(now, threadsOf(w.process.PID, nil)) || age > startTimeout+starvedLimit:
-				s.tellHung(w, age)
+			case starting.confirmed(now, threadsOf(w.process.PID, nil)):
+				s.log.Warn("worker does not come up, killing it", "worker", w.process.PID, "generation", w.generation, "age", age)
 				return hung, 0
 			default:
 				timer.Reset(suspectInterval)
@@ -51,7 +51,8 @@ func (s *Supervisor) watch(w *worker, stop <-chan Stop) (event, Stop) {
 		}
 		switch serving.look(now) {
 		case hangs:
-			s.tellHung(w, now.Sub(serving.answered))
+			s.log.Warn("worker does not answer, killing it", "worker", w.process.PID, "generation", w.generation,
+				"silent", now.Sub(serving.answered), "heartbeats", serving.beats, "stuck", serving.stuck)
 			return hung, 0
 		case silent:
 			if !told && now.Sub(serving.answered) > tellStarved {
@@ -75,8 +76,4 @@ func (s *Supervisor) watch(w *worker, stop <-chan Stop) (event, Stop) {
 		}
 		s.healer.check(s)
 	}
-}
-
-func (s *Supervisor) tellHung(w *worker, silent time.Duration) {
-	s.log.Warn("worker does not answer, killing it", "worker", w.process.PID, "generation", w.generation, "silent", silent)
 }

@@ -123,6 +123,10 @@ func (s *Server) beat() {
 	for {
 		s.config.Slots.beat()
 		time.Sleep(BeatInterval)
+		// To the end of the queue in which threads that come back from a system
+		// call wait for Go's scheduler, and timers do not: heartbeats in time have
+		// to mean that nobody waits there.
+		runtime.Gosched()
 	}
 }
 
