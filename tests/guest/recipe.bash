@@ -23,6 +23,10 @@ GUEST_PACKAGES=(
 	bats busybox-static jq procps strace                  # what the suites are written with
 	ethtool iperf3 iproute2 iputils-ping nftables tcpdump # networks
 	dbus e2fsprogs fuse3 kmod pciutils systemd-sysv udev util-linux
+	# The engines as this Debian's users have them; they bring containerd 1.7, runc
+	# 1.1, conmon and the CNI plugins along. What they recommend beyond that is for
+	# builds, for rootless use and for networks to the outside.
+	docker.io docker-cli podman
 )
 
 # Never loaded in a machine without screen, sound, radio and disks of brands;

@@ -11,8 +11,11 @@ build_root() {
 	printf '127.0.0.1 localhost guest\n::1 localhost guest\n' >root/etc/hosts
 	printf 'guest\n' >root/etc/hostname
 	# Under systemd nothing may wait for a network, a console or a disk.
+	# Engines run where a test starts them.
 	for unit in systemd-networkd-wait-online.service getty@tty1.service serial-getty@ttyS0.service \
-		systemd-firstboot.service apt-daily.timer apt-daily-upgrade.timer e2scrub_all.timer fstrim.timer; do
+		systemd-firstboot.service apt-daily.timer apt-daily-upgrade.timer e2scrub_all.timer fstrim.timer \
+		docker.service docker.socket containerd.service podman.socket podman-restart.service podman-auto-update.timer \
+		podman-clean-transient.service; do
 		ln -sf /dev/null "root/etc/systemd/system/$unit"
 	done
 	cp root/usr/bin/busybox busybox
