@@ -9,8 +9,8 @@ import (
 const (
 	// checkInterval is how often a worker that answers is looked at,
 	// suspectInterval how often one that does not.
-	checkInterval   = 150 * time.Millisecond
-	suspectInterval = 50 * time.Millisecond
+	checkInterval   = 140 * time.Millisecond
+	suspectInterval = 60 * time.Millisecond // more than a heartbeat takes
 	// calmLooks is the number of looks at a silent worker, one after the other,
 	// that have to find that it does not want a CPU either: then it hangs. Looks
 	// that come late count half: what keeps us from a CPU may keep the worker's
@@ -47,11 +47,9 @@ type judge struct {
 	beat     uint64
 	progress resview.Progress
 
-	// Since then: heartbeats, and requests that lie still.
-	beats uint64
-	stuck int
-
 	suspicion suspicion
+	// For the journal: requests that lie still.
+	stuck int
 }
 
 func newJudge(slots *resview.Slots, w *worker, now time.Time) *judge {
@@ -78,25 +76,30 @@ func (j *judge) look(now time.Time) verdict {
 		j.note(now, beat, progress)
 		return answers
 	}
-	// While the heart beats in time the worker as a whole gets its CPU, and
-	// only the threads of the requests that lie still say something. A beat
-	// that is late says that Go's scheduler is: then those may sleep until it
-	// is their turn.
-	j.beats, j.stuck = beat-j.beat, len(stuck)
-	if due := now.Sub(j.answered) / resview.BeatInterval; time.Duration(j.beats) < due-1 {
-		stuck = nil
+	j.stuck = len(stuck)
+	seen := sight{at: now, beat: beat, all: j.use(nil)}
+	if seen.own = seen.all; stuck != nil {
+		seen.own = j.use(stuck)
 	}
-	if j.suspicion.confirmed(now, j.use(stuck)) {
+	if j.suspicion.confirmed(seen) {
 		return hangs
 	}
 	return silent
 }
 
+// sight is what is seen of a silent worker at one time.
+type sight struct {
+	at   time.Time
+	beat uint64
+	// own is the use of the threads whose requests lie still. Where the heart
+	// does not beat it is that of all threads, too.
+	own, all use
+}
+
 // suspicion gathers the looks at a silent worker.
 type suspicion struct {
-	last   time.Time
-	before use
-	calm   int // half looks
+	last sight
+	calm int // half looks
 	// waited is for how long there have been looks. One that comes late counts
 	// no more than others: we may have got no CPU for seconds.
 	waited time.Duration
@@ -104,22 +107,30 @@ type suspicion struct {
 
 // confirmed reports whether the worker, which does not answer, does not want a
 // CPU either, or has waited for one for too long.
-func (s *suspicion) confirmed(now time.Time, u use) bool {
-	since, wanted := now.Sub(s.last), u.wanted-s.before.wanted
+func (s *suspicion) confirmed(now sight) bool {
+	last, since := s.last, now.at.Sub(s.last.at)
+	s.last = now
+	if last.at.IsZero() {
+		return false // nothing to compare with
+	}
+	s.waited += min(since, 2*suspectInterval)
 	switch {
-	case s.last.IsZero() || u.of != s.before.of:
-		s.calm = 0 // nothing to compare with
-	case u.runnable || wanted < 0 || wanted > since/10:
-		// Runtimes wake up now and then without doing anything: a tenth.
+	case !now.own.calm(last.own, since):
 		s.calm = 0
+	case now.beat == last.beat && !now.all.calm(last.all, since):
+		// Asleep while others compute and the heart does not beat: it may be
+		// Go's scheduler that does not let it run. No telling.
 	case since > 2*suspectInterval:
 		s.calm++
 	default:
 		s.calm += 2
 	}
-	if !s.last.IsZero() {
-		s.waited += min(since, 2*suspectInterval)
-	}
-	s.last, s.before = now, u
 	return s.calm >= 2*calmLooks || s.waited >= starvedLimit
+}
+
+// calm reports whether the threads have wanted no CPU since the last look.
+func (u use) calm(before use, since time.Duration) bool {
+	wanted := u.wanted - before.wanted
+	// Runtimes wake up now and then without doing anything: a tenth.
+	return u.of == before.of && !u.runnable && wanted >= 0 && wanted <= since/10
 }

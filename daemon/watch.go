@@ -41,7 +41,7 @@ func (s *Supervisor) watch(w *worker, stop <-chan Stop) (event, Stop) {
 				timer.Reset(checkInterval)
 			case age < startTimeout:
 				timer.Reset(readyInterval)
-			case starting.confirmed(now, threadsOf(w.process.PID, nil)):
+			case starting.confirmed(sightOf(w, now)):
 				s.log.Warn("worker does not come up, killing it", "worker", w.process.PID, "generation", w.generation, "age", age)
 				return hung, 0
 			default:
@@ -52,7 +52,7 @@ func (s *Supervisor) watch(w *worker, stop <-chan Stop) (event, Stop) {
 		switch serving.look(now) {
 		case hangs:
 			s.log.Warn("worker does not answer, killing it", "worker", w.process.PID, "generation", w.generation,
-				"silent", now.Sub(serving.answered), "heartbeats", serving.beats, "stuck", serving.stuck)
+				"silent", now.Sub(serving.answered), "stuck", serving.stuck)
 			return hung, 0
 		case silent:
 			if !told && now.Sub(serving.answered) > tellStarved {
@@ -76,4 +76,10 @@ func (s *Supervisor) watch(w *worker, stop <-chan Stop) (event, Stop) {
 		}
 		s.healer.check(s)
 	}
+}
+
+// sightOf looks at a worker that does not serve yet.
+func sightOf(w *worker, now time.Time) sight {
+	all := threadsOf(w.process.PID, nil)
+	return sight{at: now, own: all, all: all}
 }
