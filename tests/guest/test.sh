@@ -45,20 +45,28 @@ one_boot() {
 	((status <= 1)) || printf 'not ok 0 the guest (%s) ended with status %d\n' "$options" "$status"
 }
 
-# renumber NAME: several TAP streams as one; NAME begins each test's.
+# renumber NAME: several TAP streams as one, line by line as they come; NAME
+# begins each test's. Fails if one failed, or if there was none.
 renumber() {
-	awk -v name="$1" '
-		/^TAP version/ { if (!seen++) print; next }
-		/^1\.\./ { next }
-		match($0, /^(not )?ok [0-9]+ /) {
-			verdict = /^ok/ ? "ok" : "not ok"
-			if (verdict == "not ok") failed = 1
-			print verdict, ++number, name, substr($0, RLENGTH + 1)
-			fflush()
-			next
-		}
-		{ print; fflush() }
-		END { print "1.." number + 0; exit failed || !number }'
+	local line number=0 failed='' header=''
+	while IFS= read -r line; do
+		case $line in
+		'TAP version'*)
+			[[ -n $header ]] || printf '%s\n' "$line"
+			header=yes
+			;;
+		1..*) ;;
+		'ok '* | 'not ok '*)
+			[[ $line =~ ^(ok|not ok)\ [0-9]+\ (.*) ]] || continue
+			[[ ${BASH_REMATCH[1]} == ok ]] || failed=yes
+			number=$((number + 1))
+			printf '%s %d %s %s\n' "${BASH_REMATCH[1]}" "$number" "$1" "${BASH_REMATCH[2]}"
+			;;
+		*) printf '%s\n' "$line" ;;
+		esac
+	done
+	printf '1..%d\n' "$number"
+	[[ -z $failed ]] && ((number))
 }
 
 main() {
