@@ -6,7 +6,7 @@
 # Everything takes ten times as long in an emulated machine. What would go over
 # the budget runs in `make soak` instead: the tests with the tag "guest-soak" in
 # tests/bats (a variation of another test, or one to which no kernel makes a
-# difference), and the files in GUEST_SOAK.
+# difference), the files in GUEST_SOAK, and what Go's tests leave out with -short.
 
 # Go packages whose tests touch the kernel.
 GUEST_GO='go:cgroup go:statedir go:nic go:egress go:resview/render go:resview go:lifecycle go:daemon'
@@ -16,12 +16,14 @@ GUEST_BOOTS_6_12=(
 	"--kernel 6.12 --systemd|bats:systemd"
 )
 
-GUEST_SOAK_6_12=("--kernel 6.12 --cgroup v2|bats:08-install")
+GUEST_SOAK_6_12=(
+	"--kernel 6.12 --cgroup v2 --long|$GUEST_GO bats:08-install"
+)
 
 # The older kernel differs in cgroup v1, FUSE and mount calls.
 GUEST_BOOTS_6_1=(
 	"--kernel 6.1 --cgroup v1 --tags !guest-soak|$GUEST_GO bats:01-run bats:05-view bats:06-limit"
 )
 GUEST_SOAK_6_1=(
-	"--kernel 6.1 --cgroup v1|bats:02-refusals bats:03-hooks bats:04-faults bats:07-wrapper bats:08-install"
+	"--kernel 6.1 --cgroup v1 --long|$GUEST_GO bats:02-refusals bats:03-hooks bats:04-faults bats:07-wrapper bats:08-install"
 )

@@ -4,7 +4,8 @@
 # run with the programs in bin/ and bin/tools/.
 #
 #   tests/guest/suites.sh [OPTIONS of run.sh] [--tags TAGS] [go:PACKAGE | bats:FILE[:FILTER]]...
-#     --tags: of the bats tests only those with these tags (bats's --filter-tags)
+#     --tags TAGS   of the bats tests only those with these tags (bats's --filter-tags)
+#     --long        Go tests without -short
 #
 #   tests/guest/suites.sh go:cgroup go:resview/render bats:05-view
 #   tests/guest/suites.sh --systemd bats:systemd    a file of tests/guest/bats
@@ -14,12 +15,16 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 cd "$here/../.."
 
 main() {
-	local options=() work tests=() tags='' status=0
+	local options=() work tests=() tags='' long='' status=0
 	while (($#)); do
 		case $1 in
 		--tags)
 			tags=$2
 			shift 2
+			;;
+		--long)
+			long=-test.short=false
+			shift
 			;;
 		--systemd)
 			options+=("$1")
@@ -43,7 +48,7 @@ main() {
 	# shellcheck disable=SC2064  # this directory, whatever becomes of the variable
 	trap "rm -rf --one-file-system '$work'" EXIT
 	pack "$work" "${tests[@]}"
-	"$here/run.sh" "${options[@]}" --results "$work" "GUEST_TAGS=$(printf '%q' "$tags") bash /run/guest/suites$(printf ' %q' "${tests[@]}")" || status=$?
+	"$here/run.sh" "${options[@]}" --results "$work" "GUEST_TAGS=$(printf '%q' "$tags") GUEST_LONG=$long bash /run/guest/suites$(printf ' %q' "${tests[@]}")" || status=$?
 	return "$status"
 }
 
