@@ -14,7 +14,15 @@ lab_rootfs() {
 	chroot "$dir" /bin/busybox --install -s || return
 	printf 'root:x:0:0:root:/root:/bin/sh\n' >"$dir/etc/passwd"
 	printf 'root:x:0:\n' >"$dir/etc/group"
-	lab_copy_program "$(command -v iperf3)" "$dir"
+	lab_copy_program "$(command -v iperf3)" "$dir" && lab_copy_libgcc "$dir"
+}
+
+# lab_copy_libgcc ROOTFS: glibc looks for it when a program cancels a thread, as
+# newer iperf3s do at their end; ldd does not know.
+lab_copy_libgcc() {
+	local lib
+	lib=$(ldconfig -p | awk '$1 == "libgcc_s.so.1" { print $NF; exit }')
+	[[ -z $lib ]] || install -D "$lib" "$1$lib"
 }
 
 # lab_copy_program FILE ROOTFS: the program and the shared libraries it names.
