@@ -289,3 +289,51 @@ func TestUndeadWorkersHoldNobodyUp(t *testing.T) {
 		}
 	}
 }
+
+// Who waits for a FUSE server cannot be killed once that has read the request.
+// Neither supervisor nor worker may ever wait for the view.
+func TestCandordNeverWaitsForItsOwnView(t *testing.T) {
+	l := newLab(t)
+	r := l.add("c1", 0, l.self())
+	d := l.start()
+	rs := l.read(2, r)
+	time.Sleep(300 * time.Millisecond)
+	worker := l.status().WorkerPID
+	device := l.device()
+	for _, pid := range []int{d.Process.Pid, worker} {
+		mounts, err := os.ReadFile(fmt.Sprintf("/proc/%d/mountinfo", pid))
+		if err != nil || bytes.Contains(mounts, []byte(" "+resview.FSType+" ")) {
+			t.Errorf("process %d has the view among its mounts: %v", pid, err)
+		}
+		places, _ := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", pid))
+		for _, place := range append(places, fmt.Sprintf("/proc/%d/cwd", pid), fmt.Sprintf("/proc/%d/root", pid)) {
+			var st unix.Statx_t
+			err := unix.Statx(unix.AT_FDCWD, place, unix.AT_STATX_DONT_SYNC, unix.STATX_TYPE, &st)
+			if err == nil && unix.Mkdev(st.Dev_major, st.Dev_minor) == device {
+				t.Errorf("%s is in the view", place)
+			}
+		}
+	}
+	rs.end(l, patience)
+	// What they ask of the mount itself needs no server.
+	for _, pid := range []int{d.Process.Pid, worker} {
+		if err := unix.Kill(pid, unix.SIGSTOP); err != nil {
+			t.Fatal(err)
+		}
+	}
+	asked := make(chan error, 1)
+	go func() { asked <- checkMounted(l.dir, device) }()
+	select {
+	case err := <-asked:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(patience):
+		t.Error("to look whether the view is mounted asks its server")
+	}
+	for _, pid := range []int{worker, d.Process.Pid} {
+		if err := unix.Kill(pid, unix.SIGCONT); err != nil {
+			t.Error(err)
+		}
+	}
+}
