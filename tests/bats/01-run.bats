@@ -187,6 +187,7 @@ load helpers
 	done
 }
 
+# bats test_tags=guest-soak
 @test "a container that asks for nothing, with the view off, keeps its spec byte for byte" {
 	lab_run candor c1 --detach --null-io --annotation candor.dev/resource-view=off -- /bin/sleep 600
 	lab_run runc c2 --detach --null-io --annotation candor.dev/resource-view=off -- /bin/sleep 600

@@ -92,6 +92,7 @@ load helpers
 	has "error" "$output" "$LAB_DIR/etc/config.d/50-x.toml" nonsense
 }
 
+# bats test_tags=guest-soak
 @test "a policy that breaks keeps running containers as they are, and their NICs come back" {
 	start c1 --annotation "$(nic "ip=$LAB_SUBNET.5/24")"
 	echo 'this is = not [toml' | lab_write_config

@@ -62,6 +62,7 @@ untouched() { nic_is_back && nic2_is_back && no_records; }
 	untouched
 }
 
+# bats test_tags=guest-soak
 @test "prestart-net twice: the second finds the work done" {
 	make_init
 	attach <<<"$(state)"
@@ -124,6 +125,7 @@ untouched() { nic_is_back && nic2_is_back && no_records; }
 	hook poststop <<<"$(state hand 0)"
 }
 
+# bats test_tags=guest-soak
 @test "poststop while the container lives takes nothing from it" {
 	make_init
 	attach <<<"$(state)"
@@ -289,6 +291,7 @@ wants_own_config() {
 	wants_own_config truncate -s 9M "$BUNDLE/config.json"
 }
 
+# bats test_tags=guest-soak
 @test "poststop gives back under a broken policy, when it is told the state directory" {
 	make_init
 	attach <<<"$(state)"

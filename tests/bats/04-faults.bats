@@ -82,6 +82,7 @@ runs() { [[ -n $("$@") ]]; }
 
 ##### runc and the hook are killed
 
+# bats test_tags=guest-soak
 @test "kill -9 of runc while prestart-net waits for the allocator: the hook undoes its own work" {
 	local flags
 	mapfile -t flags < <(ask_all)
@@ -370,6 +371,7 @@ new_worker() {
 	end_readers 5
 }
 
+# bats test_tags=guest-soak
 @test "kill -9 of the supervisor alone: the worker serves on, the next container start brings another" {
 	start_readers
 	local worker
@@ -388,6 +390,7 @@ new_worker() {
 	end_readers 20
 }
 
+# bats test_tags=guest-soak
 @test "kill -9 of supervisor and worker: the next container start heals the running ones" {
 	start c1 --memory-limit 134217728
 	kill_candord supervisor worker
@@ -423,6 +426,7 @@ healed() { [[ $(cat_in c1 /proc/meminfo | tr -s ' ') == *"MemTotal: 131072 kB"* 
 
 ##### The same id
 
+# bats test_tags=guest-soak
 @test "the same id in two of containerd's namespaces: two records, two NICs" {
 	start c1 --annotation "$(nic "ip=$LAB_SUBNET.5/24")" --memory-limit 134217728
 	LAB_NS=$LAB_NS-b start c1 --annotation "$(nic2 "ip=$LAB_SUBNET2.5/24")" --memory-limit 67108864

@@ -316,6 +316,7 @@ no_trace() {
 	equal "candor's mount namespace" "" "$(awk -v path="$2${3:-}/$(basename "$LAB_STATE")/mnt" '$5 == path' <<<"$mounts")"
 }
 
+# bats test_tags=guest-soak
 @test "a container with -v /run of the host sees neither pins nor the view" {
 	start c1 --annotation "$(nic "ip=$LAB_SUBNET.5/24")"
 	start c2 --mount type=bind,src=/run,dst=/host/run,options=rbind:rw
@@ -336,6 +337,7 @@ no_trace() {
 	no_trace c2 /host /run
 }
 
+# bats test_tags=guest-soak
 @test "a privileged container with all of the host sees neither" {
 	start c1 --annotation "$(nic "ip=$LAB_SUBNET.5/24")"
 	run start c2 --privileged --mount type=bind,src=/,dst=/host,options=rbind:rshared
