@@ -3,6 +3,8 @@ package daemon
 import (
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // A worker that gets hardly any CPU is as silent as one that hangs. To replace it
@@ -53,4 +55,29 @@ func TestStarvedWorkerIsLeftAlone(t *testing.T) {
 			rs.end(l, 6*patience)
 		})
 	}
+}
+
+// The successor of a killed worker has no content yet. On a machine on which
+// making it takes long, all readers wait for it, and none gets an error.
+func TestReadersWaitForAStarvedSuccessor(t *testing.T) {
+	l := newLab(t)
+	g := newGroup(t, l, "cpu")
+	r := l.add("c1", 60*time.Millisecond, l.self()) // made in so long, without a load
+	d := l.start()
+	rs := l.read(12, r)
+	period := 100 * time.Millisecond
+	g.cpus(t, period/20, period)
+	if testing.Short() {
+		g.cpus(t, period/4, period)
+	}
+	g.hog(t)
+	g.enter(t, d.Process.Pid)
+	for range 4 {
+		if !l.signalWorker(unix.SIGKILL) {
+			t.Error("no worker to kill")
+		}
+		time.Sleep(1500 * time.Millisecond)
+	}
+	g.cpus(t, period, period)
+	rs.end(l, 6*patience)
 }

@@ -30,8 +30,9 @@ const (
 	// request, so the waiting thread says that it is alive.
 	firstWait = time.Second
 	// crowdWait replaces firstWait for readers above a container's share of
-	// the threads.
-	crowdWait = 100 * time.Millisecond
+	// the threads. After a worker's death all readers of a container are in
+	// this place: a slow machine must have made the first content by then.
+	crowdWait = 500 * time.Millisecond
 	// maxPins bounds the contents that are kept for open files of one
 	// container.
 	maxPins = 512
@@ -158,16 +159,22 @@ func (c *container) read(file int, age time.Duration, alive func()) (*version, e
 }
 
 // waitFor waits until done is closed, at most for the given time, and reports
-// whether it is.
+// whether it is. Time that passes while this thread gets no CPU counts little:
+// then neither does whoever works for it.
 func waitFor(done <-chan struct{}, wait time.Duration, alive func()) bool {
 	timer := time.NewTimer(min(wait, renderWait))
 	defer timer.Stop()
-	for {
+	for began := time.Now(); ; began = time.Now() {
 		select {
 		case <-done:
 			return true
 		case <-timer.C:
-			if wait -= renderWait; wait <= 0 {
+			if time.Since(began) < 2*renderWait {
+				wait -= renderWait
+			} else {
+				wait -= renderWait / 4
+			}
+			if wait <= 0 {
 				return false
 			}
 			alive()
