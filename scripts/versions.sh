@@ -12,6 +12,6 @@ RUNC_VERSION=v1.5.2
 GO_MINIMUM=1.21
 
 PACKAGES_BUILD=(ca-certificates gcc git libc6-dev libseccomp-dev make pkg-config)
-PACKAGES_DEMO=(busybox-static ethtool iperf3 iproute2 jq nftables)
+PACKAGES_DEMO=(busybox-static ethtool iperf3 iproute2 iputils-ping jq nftables)
 PACKAGES_TEST=(bats debian-archive-keyring debootstrap e2fsprogs procps shellcheck strace xz-utils)
 PACKAGES_BENCH=(hyperfine lxcfs)

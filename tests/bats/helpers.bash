@@ -34,7 +34,7 @@ missing() {
 		return
 	}
 	[[ -c /dev/fuse ]] || echo "needs /dev/fuse"
-	for program in ip tc nft jq busybox perl; do
+	for program in ip tc nft jq busybox perl ping; do
 		command -v "$program" >/dev/null || echo "needs $program (make setup-test)"
 	done
 }
