@@ -333,6 +333,18 @@ func (l *lab) read(n int, r *ledger.Record) *readers {
 	return rs
 }
 
+// goOn checks that files are still read.
+func (rs *readers) goOn(t *testing.T) {
+	t.Helper()
+	before := rs.reads.Load()
+	for end := time.Now().Add(patience); rs.reads.Load() < before+20; time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Error("nothing is read any more")
+			return
+		}
+	}
+}
+
 func (rs *readers) note(took time.Duration, err error) {
 	rs.reads.Add(1)
 	for {
