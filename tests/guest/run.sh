@@ -19,7 +19,7 @@ set -euo pipefail
 GUEST_HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 GUEST_PROJECT=${GUEST_PROJECT:-$(cd "$GUEST_HERE/../.." && pwd)}
 # Used by boot.
-export GUEST_CPUS=2 GUEST_MEMORY=3072 GUEST_RESULTS='' GUEST_COMMAND=''
+export GUEST_CPUS=2 GUEST_MEMORY=3072 GUEST_RESULTS='' GUEST_COMMAND='' GUEST_BOOT_SECONDS=${GUEST_BOOT_SECONDS:-180}
 # shellcheck source=tests/guest/cache.bash
 source "$GUEST_HERE/cache.bash"
 # shellcheck source=tests/guest/accel.bash
@@ -37,7 +37,7 @@ die() {
 }
 
 main() {
-	local kernel=6.12 cgroup=v2 seconds=1200 build_only='' status=0
+	local kernel=6.12 cgroup=v2 seconds=1200 build_only='' try status=0
 	while (($#)); do
 		case $1 in
 		--kernel) kernel=$2 ;;
@@ -75,7 +75,12 @@ main() {
 		GUEST_RESULTS=$GUEST_RUN/results
 		mkdir "$GUEST_RESULTS"
 	fi
-	boot "$kernel" "$cgroup" "$seconds" || status=$?
+	for try in 1 2 3; do
+		status=0
+		boot "$kernel" "$cgroup" "$seconds" || status=$?
+		if boot_started || ((try == 3 || status == 124)); then break; fi
+		printf 'guest: it was not up within %d s; again\n' "$GUEST_BOOT_SECONDS" >&2
+	done
 	return "$(boot_status "$status")"
 }
 
