@@ -145,9 +145,10 @@ func TestNamespaceIsKeptByThePin(t *testing.T) {
 func TestAlreadyOnTheHostInDisorder(t *testing.T) {
 	for name, commands := range map[string][]string{
 		"under the container's name": {"link set net0 netns HOST"},
-		"as dev%d":                   {"link set net0 name dev7", "link set dev7 mtu 1300", "link set dev7 netns HOST"},
-		"without its marker":         {"link property del dev net0 altname MARK", "link set net0 netns HOST"},
-		"under the transient name":   {"link property del dev net0 altname MARK", "link set net0 name MARK", "link set MARK netns HOST"},
+		// Down first: kernels before 6.2 rename no interface that is up.
+		"as dev%d":                 {"link set net0 down", "link set net0 name dev7", "link set dev7 mtu 1300", "link set dev7 netns HOST"},
+		"without its marker":       {"link property del dev net0 altname MARK", "link set net0 netns HOST"},
+		"under the transient name": {"link property del dev net0 altname MARK", "link set net0 down", "link set net0 name MARK", "link set MARK netns HOST"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -235,7 +236,7 @@ func TestKilledWhileGivingBack(t *testing.T) {
 	for last := 0; last < 40; last += step {
 		before, rec := l.state(l.host, "ens5"), l.snapshot()
 		l.mustAttach(rec, full())
-		for _, c := range []string{"link set net0 address 02:00:00:00:00:01", "link set net0 mtu 1300 alias mine", "link set net0 name eth7"} {
+		for _, c := range []string{"link set net0 address 02:00:00:00:00:01", "link set net0 mtu 1300 alias mine", "link set net0 down", "link set net0 name eth7"} {
 			l.ip(l.container, c)
 		}
 		link, err := l.containerNS.handle.LinkByIndex(rec.InnerIndex)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/netip"
 	"slices"
 	"time"
@@ -327,7 +326,9 @@ func (a *attach) bringUp(ctx context.Context) error {
 			return errors.New("it has gone")
 		}
 		a.link = link
-		if carrier := link.Attrs().Flags&net.FlagRunning != 0; carrier || time.Since(start) > carrierWait {
+		// Not IFF_RUNNING: it follows the carrier only when the kernel's link watch
+		// gets round to it, which older kernels (6.1) do up to a second later.
+		if carrier := link.Attrs().RawFlags&unix.IFF_LOWER_UP != 0; carrier || time.Since(start) > carrierWait {
 			a.late = carrier && a.late
 			return nil
 		}
