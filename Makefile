@@ -84,6 +84,11 @@ demo: setup ## set up, build, and show candor beside runc (NIC=ens5: with your o
 	@$(MAKE) --no-print-directory tools build
 	@demo/run.sh $(if $(NIC),--nic $(NIC))
 
+.PHONY: demo-sriov
+demo-sriov: setup-test ## the demo in the test guest, on SR-IOV VFs (some minutes: it is emulated)
+	@$(MAKE) --no-print-directory tools build
+	@tests/guest/run.sh 'mkdir /srv/candor && cp -r bin demo tests /srv/candor && /srv/candor/demo/sriov.sh'
+
 .PHONY: test
 test: setup-test ## everything: unit, fuzz, host, fresh, guest; says at the end what ran where
 	@$(MAKE) --no-print-directory tools build

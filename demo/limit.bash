@@ -10,10 +10,10 @@ show_its_limit() {
 	lab_node ethtool -K "$LAB_NIC" tx-tcp-segmentation off tx-tcp6-segmentation off tx-udp-segmentation off >/dev/null 2>&1
 	table "Its limit (candor.dev/egress-limit=${RATE}M)" "" "promised" "on the wire" "off by" "right is"
 	if lab_run candor limit -d --annotation "$NIC_REQUEST" --annotation "candor.dev/egress-limit=${RATE}M" -- /bin/sleep 600; then
-		tcp=$(wire_rate limit -c "$LAB_PEER_IP" -t 4)
+		tcp=$(wire_rate limit -c "$LAB_PEER_IP" -t 6)
 		limit_row TCP "$tcp"
 		# Four sockets: one's buffer is 3 ms' worth, less than a busy machine's pauses.
-		udp=$(wire_rate limit -c "$LAB_PEER_IP" -t 4 -u -l 1200 -P 4 -b "$((RATE / 2))M")
+		udp=$(wire_rate limit -c "$LAB_PEER_IP" -t 6 -u -l 1200 -P 4 -b "$((RATE / 2))M")
 		limit_row "UDP, twice as much sent" "$udp"
 	else
 		check 1 "the container starts" "" no "" yes
@@ -23,10 +23,13 @@ show_its_limit() {
 	table_end
 }
 
+# limit_row NAME RATE: nothing makes a shaper send too much, but an emulated machine
+# sends late: DEMO_SHORT is what may be missing, in percent (3).
 limit_row() {
-	local off
+	local off short=${DEMO_SHORT:-3} want="within 3 %"
+	((short == 3)) || want="3 % above at most, $short % below"
 	off=$(awk -v m="${2:-0}" -v r="$RATE" 'BEGIN { printf "%.1f", (m / r - 1) * 100 }')
-	check "$(right awk -v o="$off" 'BEGIN { exit !(o < 3 && o > -3) }')" "$1" "$RATE Mbit/s" "$(plain "${2:-0}" 1) Mbit/s" "$off %" "within 3 %"
+	check "$(right awk -v o="$off" -v s="$short" 'BEGIN { exit !(o < 3 && o > -s) }')" "$1" "$RATE Mbit/s" "$(plain "${2:-0}" 1) Mbit/s" "$off %" "$want"
 }
 
 # wire_rate ID IPERF-ARGUMENTS... prints the Mbit/s that reach the peer. Measured
@@ -36,34 +39,17 @@ wire_rate() {
 	local rate try
 	for try in 1 2 3; do
 		rate=$(wire_rate_once "$@")
-		if ((try == 3)) || awk -v m="$rate" -v r="$RATE" 'BEGIN { exit !(m / r > 0.97) }'; then break; fi
+		if ((try == 3)) || awk -v m="$rate" -v r="$RATE" -v s="${DEMO_SHORT:-3}" 'BEGIN { exit !(m / r > 1 - s / 100) }'; then break; fi
 	done
 	printf '%s\n' "$rate"
 }
 
 # wire_rate_once: while iperf3 runs, without its first second.
 wire_rate_once() {
-	local id=$1 client before after
+	local id=$1 client
 	shift
 	lab_exec "$id" /usr/bin/iperf3 "$@" >"$LAB_DIR/log/iperf3-client" 2>&1 &
 	client=$!
-	sleep 1.2
-	before=$(peer_counter)
-	sleep 2
-	after=$(peer_counter)
+	lab_peer demo/rate.sh wire0 $((3 * ${LAB_PATIENCE:-1}))
 	wait "$client"
-	awk -v b="$before" -v a="$after" 'BEGIN { split(b, x, " "); split(a, y, " "); printf "%.2f\n", (y[2] - x[2]) * 8 / (y[1] - x[1]) / 1e6 }'
-}
-
-# peer_counter prints the time in seconds and the bytes received until then. A
-# reading that a busy machine held up has no good time, and is thrown away.
-peer_counter() {
-	local start end try bytes
-	for try in {1..20}; do
-		start=$EPOCHREALTIME
-		bytes=$(ip -n "$LAB_ID-peer" -j -s link show dev wire0)
-		end=$EPOCHREALTIME
-		((${end/./} - ${start/./} > 5000 && try < 20)) || break
-	done
-	printf '%s %s\n' "$end" "$(jq '.[0].stats64.rx.bytes' <<<"$bytes")"
 }

@@ -42,7 +42,7 @@ show_its_network() {
 
 network_table() {
 	table "Its network (medians of $ROUNDS rounds, in turns)" "" "runc, bridge + NAT" "runc, VXLAN overlay" "candor, the NIC" "right is"
-	check "$(right at_least_both gbits)" "TCP, Gbit/s" "$(plain "$(median "${nat[gbits]-}")")" "$(plain "$(median "${overlay[gbits]-}")")" "$(plain "$(median "${candor[gbits]-}")")" "not below the others"
+	check "$(right at_least_both gbits)" "TCP, Gbit/s" "$(plain "$(median "${nat[gbits]-}")" 2)" "$(plain "$(median "${overlay[gbits]-}")" 2)" "$(plain "$(median "${candor[gbits]-}")" 2)" "not below the others"
 	check "$(right at_most_both cpu)" "CPU seconds per Gbit" "$(plain "$(median "${nat[cpu]-}")" 3)" "$(plain "$(median "${overlay[cpu]-}")" 3)" "$(plain "$(median "${candor[cpu]-}")" 3)" "not above the others"
 	check "$(right at_least_both pps)" "64 byte packets per second" "$(plain "$(median "${nat[pps]-}")" 0)" "$(plain "$(median "${overlay[pps]-}")" 0)" "$(plain "$(median "${candor[pps]-}")" 0)" "not below the others"
 	check "$(right test "${candor[client]-}" = "$LAB_PEER_IP")" "client that its server sees" "${nat[client]:-none}" "${overlay[client]:-none}" "${candor[client]:-none}" "$LAB_PEER_IP, the client's"
@@ -77,18 +77,18 @@ who_is_it() {
 	into[seen]=$(lab_exec "$2" /bin/sh /ask.sh "$3" "$PORT")
 }
 
-# measure ARRAY ID PEER: one round, 500 MB of TCP and 6 MB of small packets; what
-# came out is added to the array's lists.
+# measure ARRAY ID PEER: one round, 500 MB of TCP and 6 MB of small packets (or
+# DEMO_TCP and DEMO_UDP); what came out is added to the array's lists.
 measure() {
 	local -n into=$1
 	local id=$2 peer=$3 pid before after json
 	pid=$(lab_pid "$id")
 	before=$(spent "$pid")
-	json=$(lab_exec "$id" /usr/bin/iperf3 -c "$peer" -n 500M -J)
+	json=$(lab_exec "$id" /usr/bin/iperf3 -c "$peer" -n "${DEMO_TCP:-500M}" -J)
 	after=$(spent "$pid")
 	into[gbits]+=" $(jq -r '.end.sum_received.bits_per_second / 1e9' <<<"$json")"
 	into[cpu]+=" $(jq -r --argjson b "$before" --argjson a "$after" '($a - $b) / (.end.sum_received.bytes * 8 / 1e9)' <<<"$json")"
-	json=$(lab_exec "$id" /usr/bin/iperf3 -c "$peer" -u -l 64 -b 0 -n 6M -J)
+	json=$(lab_exec "$id" /usr/bin/iperf3 -c "$peer" -u -l 64 -b 0 -n "${DEMO_UDP:-6M}" -J)
 	into[pps]+=" $(jq -r '.end.sum | (.packets - .lost_packets) / .seconds' <<<"$json")"
 }
 

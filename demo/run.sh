@@ -111,7 +111,7 @@ draw() {
 	# Less than the machine has, where it has more than one: a view that shows
 	# the machine's CPUs must not pass by chance.
 	CPU_QUOTA=$(($(lab_random 3 $((cpus > 1 ? cpus * 10 - 10 : 9))) * 10000))
-	RATE=$(lab_random 20 250) # Mbit/s
+	RATE=$(lab_random "${DEMO_MIN_RATE:-20}" "${DEMO_MAX_RATE:-250}") # Mbit/s
 	if [[ -n $LAB_SUBNET ]]; then
 		ADDRESS=$LAB_SUBNET.$(lab_random 10 250)
 		NIC_REQUEST="candor.dev/nic=pool=wire,mac=$LAB_MAC,ip=$ADDRESS/24,gateway=$LAB_PEER_IP"
@@ -121,10 +121,13 @@ draw() {
 	fi
 }
 
+# nic_hardware prints the driver and place of a NIC that is hardware.
+nic_hardware() { lab_node ethtool -i "$LAB_NIC" 2>/dev/null | awk '$1 == "driver:" { d = $2 } $1 == "bus-info:" && $2 { print d, $2 ", " }'; }
+
 introduce() {
 	cat <<-EOF_INTRODUCTION
 		candor $("$LAB_BIN/candor" version 2>/dev/null | awk 'NR == 1 { print $NF }') beside io.containerd.runc.v2: containerd $("$LAB_TOOLS/containerd" --version | awk '{ print $3 }'), $("$LAB_TOOLS/runc" --version | head -n1), Linux $(uname -r), $(nproc) CPUs.
-		The host NIC is $LAB_NIC, $LAB_MAC${LAB_SUBNET:+, $LAB_NODE_IP/24, on a wire to $LAB_PEER_IP}. Drawn for this run:
+		The host NIC is $LAB_NIC, $(nic_hardware)$LAB_MAC${LAB_SUBNET:+, $LAB_NODE_IP/24, on a wire to $LAB_PEER_IP}. Drawn for this run:
 		  --memory-limit $MEMORY --cpu-quota $CPU_QUOTA --cpu-period $CPU_PERIOD
 		  --annotation $NIC_REQUEST
 		  --annotation candor.dev/egress-limit=${RATE}M   (third table)
