@@ -2,9 +2,11 @@ package daemon
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"testing"
 	"time"
 
@@ -106,7 +108,7 @@ func TestThreadsOf(t *testing.T) {
 
 // replacedWithin checks that a worker that hangs is not given the time that a
 // starved one has. Speed is what a machine without load has: only half of them
-// count, and none on an emulated one.
+// count, and none on an emulated one or under such a load.
 func (l *lab) replacedWithin(what string, took []time.Duration) {
 	l.t.Helper()
 	l.t.Logf("%s: replaced after %v", what, took)
@@ -116,7 +118,11 @@ func (l *lab) replacedWithin(what string, took []time.Duration) {
 			quick++
 		}
 	}
-	if quick*2 < len(took) && !testing.Short() {
+	var load float64
+	if text, err := os.ReadFile("/proc/loadavg"); err == nil {
+		_, _ = fmt.Sscan(string(text), &load)
+	}
+	if quick*2 < len(took) && !testing.Short() && load < 2*float64(runtime.NumCPU()) {
 		l.t.Errorf("%s: only %d of %d were replaced in time", what, quick, len(took))
 	}
 }

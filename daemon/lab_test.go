@@ -31,7 +31,7 @@ func TestMain(m *testing.M) {
 	}
 	flag.Parse()
 	if testing.Short() {
-		patience *= 5
+		patience *= 3
 	}
 	os.Exit(m.Run())
 }

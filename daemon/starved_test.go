@@ -52,7 +52,7 @@ func TestStarvedWorkerIsLeftAlone(t *testing.T) {
 			if n := st.Generation - first; n != 0 {
 				t.Errorf("%d starved workers were replaced in 6 s", n)
 			}
-			rs.end(l, 6*patience)
+			rs.end(l, 3*patience)
 		})
 	}
 }
@@ -79,5 +79,5 @@ func TestReadersWaitForAStarvedSuccessor(t *testing.T) {
 		time.Sleep(1500 * time.Millisecond)
 	}
 	g.cpus(t, period, period)
-	rs.end(l, 6*patience)
+	rs.end(l, 3*patience)
 }
