@@ -178,7 +178,7 @@ func TestHostNameTakenMeanwhile(t *testing.T) {
 			t.Errorf("error %v", err)
 		}
 		now := l.ip(l.host, "addr show dev "+rec.TransientName)
-		for _, want := range []string{"state UP", "192.168.50.5/24", "fd51::5/64", "altname enp0s5"} {
+		for _, want := range []string{",UP", "192.168.50.5/24", "fd51::5/64", "altname enp0s5"} {
 			if !strings.Contains(now, want) {
 				t.Errorf("%q is missing:\n%s", want, now)
 			}

@@ -326,9 +326,10 @@ func (a *attach) bringUp(ctx context.Context) error {
 			return errors.New("it has gone")
 		}
 		a.link = link
-		// Not IFF_RUNNING: it follows the carrier only when the kernel's link watch
-		// gets round to it, which older kernels (6.1) do up to a second later.
-		if carrier := link.Attrs().RawFlags&unix.IFF_LOWER_UP != 0; carrier || time.Since(start) > carrierWait {
+		// IFF_RUNNING alone lags behind the carrier, either way, until the kernel's
+		// link watch gets round to it: on 6.1 up to a second.
+		const up = unix.IFF_LOWER_UP | unix.IFF_RUNNING
+		if carrier := link.Attrs().RawFlags&up == up; carrier || time.Since(start) > carrierWait {
 			a.late = carrier && a.late
 			return nil
 		}
