@@ -38,10 +38,18 @@ say_soak() {
 
 # one_boot BOOT: its TAP, and a point more if it ended by itself or without any.
 one_boot() {
-	local options tests status=0
+	local options tests tap try status
 	IFS='|' read -r options tests <<<"$1"
-	# shellcheck disable=SC2086  # words
-	"$here/suites.sh" --timeout "$GUEST_TIMEOUT" $options $tests || status=$?
+	tap=$(mktemp)
+	for try in 1 2 3; do
+		status=0
+		# shellcheck disable=SC2086  # words
+		"$here/suites.sh" --timeout "$GUEST_TIMEOUT" $options $tests >"$tap" || status=$?
+		((status == 123)) || break
+		printf '# the guest stalled (boot %d): all of it again\n' "$try"
+	done
+	cat "$tap"
+	rm -f "$tap"
 	((status <= 1)) || printf 'not ok 0 the guest (%s) ended with status %d\n' "$options" "$status"
 }
 
