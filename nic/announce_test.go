@@ -99,7 +99,7 @@ func TestAttachWithoutCarrierWaitsAndGoesOn(t *testing.T) {
 	rec := l.snapshot()
 	start := time.Now()
 	l.mustAttach(rec, full())
-	if took := time.Since(start); took < carrierWait || took > carrierWait+30*time.Second { // a second on a machine that is not emulated
+	if took := time.Since(start); took < carrierWait || took > carrierWait+30*time.Second { // no measure of speed: that it ends
 		t.Errorf("took %s", took)
 	}
 	l.ip(l.peer, "link set p0 up")

@@ -82,7 +82,7 @@ boot_status() {
 	local status
 	status=$(tail -n 1 "$GUEST_RUN/status" 2>/dev/null)
 	if [[ -e $GUEST_RUN/stalled ]]; then
-		echo "guest: a timer of its was lost, it stalled" >&2
+		echo "guest: it stalled, emulation lost the timer of one of its CPUs: run it again" >&2
 		echo 123
 	elif [[ $status =~ ^[0-9]+$ ]]; then
 		printf '%s\n' "$status"

@@ -12,7 +12,8 @@
 #   tests/guest/run.sh --build       only builds;  --clean removes the cache
 #
 # In the guest the project is at /candor, not writable; the command starts there.
-# 123: it stalled (emulation lost a timer): run it again. 124: not done in time. 125: the guest died. 126: it cannot be built.
+# 123: it stalled, run it again. 124: not done in time. 125: the guest died.
+# 126: it cannot be built.
 # GUEST_ACCEL=kvm|tcg instead of the probe; GUEST_APPEND=kernel words.
 set -euo pipefail
 
