@@ -197,12 +197,31 @@ func (l *lab) close() {
 	}
 	l.abort()
 	close(l.finished)
+	l.endStragglers()
 	_ = resview.Unmount(l.dir)
 	if err := unix.Unmount(l.ctl, unix.MNT_DETACH); err != nil {
 		l.t.Error(err)
 	}
 	if err := statedir.Remove(l.dir); err != nil {
 		l.t.Error(err)
+	}
+}
+
+// endStragglers ends what a killed supervisor has left behind, such as a healer:
+// it would make the state directory anew while that is removed.
+func (l *lab) endStragglers() {
+	for end := time.Now().Add(patience); ; time.Sleep(time.Millisecond) {
+		left := l.processes(anyKind)
+		for _, pid := range left {
+			_ = unix.Kill(pid, unix.SIGKILL) // or it has ended
+		}
+		if len(left) == 0 {
+			return
+		}
+		if time.Now().After(end) {
+			l.t.Errorf("processes %v do not end", left)
+			return
+		}
 	}
 }
 
