@@ -76,6 +76,7 @@ func (r *restore) permanentMAC() {
 		return
 	}
 	r.fail("reset its permanent MAC", r.host.handle.LinkSetUp(r.link))
+	r.fail("take it down again", r.host.handle.LinkSetDown(r.link))
 	r.look()
 }
 

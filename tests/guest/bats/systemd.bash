@@ -145,17 +145,13 @@ lab_containerd_down() { systemctl stop containerd; }
 
 lab_candord_down() { systemctl stop candord.service candord.socket; }
 
+# node_down: as any lab, by the functions above, and the node's unit.
 node_down() {
-	lab_containers_down
-	lab_containerd_down
-	lab_candord_down
-	lab_stragglers_down
-	lab_mounts_down
-	lab_net_down
-	lab_cgroups_down
+	local status=0
+	lab_down || status=1
 	ln -sf /dev/null "$NODE_UNIT"
 	systemctl daemon-reload
-	rm -rf --one-file-system "$LAB_DIR" "$LAB_STATE" "/run/containerd/runc/$LAB_NS"
+	return "$status"
 }
 
 ##### Tests
