@@ -16,7 +16,10 @@ import (
 
 // Version is the version of the record's format. A reader takes Version and
 // Version-1; a newer one is answered by [VersionError] and left alone.
-const Version = 1
+//
+// 2 has VF: a candor that does not know it would leave the PF's settings as they
+// are.
+const Version = 2
 
 // State says how far the way of a container has come.
 type State string
@@ -68,7 +71,7 @@ type Namespace struct {
 // back as it was.
 type NIC struct {
 	Pool string `json:"pool"`
-	Kind string `json:"kind"` // "hostnic"
+	Kind string `json:"kind"` // "hostnic" or "vf"
 	// Interface is the NIC's name in the container.
 	Interface string `json:"interface"`
 	// TransientName is the name under which the NIC moves; no other
@@ -103,6 +106,8 @@ type NIC struct {
 	// Sysctls are per-interface settings that a move resets, by their path
 	// below /proc/sys/net ("ipv4/conf/%s/rp_filter").
 	Sysctls map[string]string `json:"sysctls,omitempty"`
+	// VF is nil for a NIC of a hostnic pool, also where that is a VF.
+	VF *VF `json:"vf,omitempty"`
 }
 
 // LinkSettings are what a NIC takes with it when it moves, as whoever had it last

@@ -243,6 +243,16 @@ func (s *Store) LockAllocator(ctx context.Context) (release func(), err error) {
 	return func() { f.Close() }, nil
 }
 
+// LockDevice takes the lock of one device, by its PCI address, for what takes long.
+// It is taken before the allocator's. The returned function releases it.
+func (s *Store) LockDevice(ctx context.Context, address string) (release func(), err error) {
+	f, err := lockFile(ctx, filepath.Join(s.stateDir, "lock-"+filepath.Base(address)))
+	if err != nil {
+		return nil, fmt.Errorf("lock device %s: %w", address, err)
+	}
+	return func() { f.Close() }, nil
+}
+
 func lockFile(ctx context.Context, path string) (*os.File, error) {
 	for wait := time.Millisecond; ; wait = min(2*wait, 50*time.Millisecond) {
 		f, err := tryLockFile(path)

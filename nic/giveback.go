@@ -11,8 +11,9 @@ import (
 )
 
 // GiveBack puts the NIC of the record back on the host, as the record says it
-// was: name, index where it is free, altnames, alias, MAC, MTU, queue length, GSO size, settings, up or
-// down, addresses, routes. It starts from whatever a cut-short attach, the
+// was: what its PF has for it where it is a VF, name, index where it is free,
+// altnames, alias, MAC, MTU, queue length, GSO size, settings, up or down, addresses,
+// routes. It starts from whatever a cut-short attach, the
 // container, the kernel or an earlier GiveBack has left, wherever the NIC is: in
 // one of the inside namespaces, none of which needs to exist any more, or on the
 // host already. Doing it again changes nothing.
@@ -40,6 +41,7 @@ func GiveBack(ctx context.Context, host *Namespace, inside []*Namespace, rec *le
 		fail("find it", err)
 		return errors.Join(errs...)
 	case link == nil:
+		fail("restore its VF settings", restoreVF(ctx, host, rec, true))
 		return errors.Join(append(errs, &LostError{NIC: labelOf(rec)})...)
 	}
 	if ns != host {
@@ -53,7 +55,7 @@ func GiveBack(ctx context.Context, host *Namespace, inside []*Namespace, rec *le
 		fail("take off what the container put on it", removeUppers(host, link, place))
 	}
 	r := restore{host: host, link: link, rec: rec, fail: fail}
-	r.run()
+	r.run(ctx)
 	return errors.Join(errs...)
 }
 

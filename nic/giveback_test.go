@@ -258,7 +258,7 @@ func TestKilledWhileGivingBack(t *testing.T) {
 		}}
 		killed := func() (killed bool) {
 			defer func() { killed = survived(recover()) }()
-			r.run()
+			r.run(t.Context())
 			return false
 		}()
 		l.mustGiveBack(rec, before)

@@ -44,6 +44,12 @@ type Config struct {
 	Routes       []Route
 	// MTU in bytes; 0 leaves it.
 	MTU int
+	// Promisc and AllMulti are the flags IFF_PROMISC and IFF_ALLMULTI; nil leaves
+	// them.
+	Promisc, AllMulti *bool
+	// BestEffort attaches a VF also where its PF refuses a setting: the record
+	// says which.
+	BestEffort bool
 }
 
 // Route is a route through the NIC. Without a gateway the destination is on the
@@ -103,11 +109,13 @@ func (a *attach) run(ctx context.Context) (err error) {
 	}()
 	for _, s := range []step{
 		{"down", "take down nic %s", a.takeDown},
+		{"vf", "set up nic %s as a VF", a.setVFSettings},
 		{"altnames", "drop the altnames of nic %s that are taken in the container", a.dropAltNames},
 		{"move", "move nic %s into the container", a.move},
 		{"save", "save where nic %s is", func(context.Context) error { return a.save() }},
 		{"rename", "name nic %s in the container", a.rename},
 		{"mtu", "set the MTU of nic %s", a.setMTU},
+		{"flags", "set the flags of nic %s", a.setFlags},
 		{"sysctls", "set up nic %s", a.setSysctls},
 		{"addresses", "give nic %s its addresses", a.addAddresses},
 		{"up", "bring up nic %s", a.bringUp},
@@ -151,6 +159,9 @@ func (a *attach) check() error {
 	}
 	if a.has(netip.Addr.Is6) && mtu < minMTUv6 {
 		return refuse(fmt.Errorf("an MTU of %d is too small for its IPv6 addresses: they need %d", mtu, minMTUv6))
+	}
+	if err := a.checkPF(); err != nil {
+		return refuse(err)
 	}
 	link, err := a.host.linkByIndex(a.rec.Index)
 	if err != nil {
@@ -273,6 +284,23 @@ func (a *attach) setMTU(context.Context) error {
 		return nil
 	}
 	return a.target.handle.LinkSetMTU(a.link, a.cfg.MTU)
+}
+
+func (a *attach) setFlags(context.Context) error {
+	var flags, change uint32
+	for bit, on := range map[uint32]*bool{unix.IFF_PROMISC: a.cfg.Promisc, unix.IFF_ALLMULTI: a.cfg.AllMulti} {
+		if on == nil {
+			continue
+		}
+		change |= bit
+		if *on {
+			flags |= bit
+		}
+	}
+	if change == 0 {
+		return nil
+	}
+	return a.target.setFlags(a.link.Attrs().Index, flags, change)
 }
 
 // setSysctls has the kernel announce the addresses when the NIC comes up, now

@@ -152,8 +152,10 @@ func byTransientName(is match) func(*Namespace, *ledger.NIC) (netlink.Link, erro
 	}
 }
 
+// byHardware needs a permanent address: a VF that never had one may have been made
+// anew meanwhile, in the same place, for somebody else.
 func byHardware(ns *Namespace, rec *ledger.NIC) (netlink.Link, error) {
-	if rec.ParentDevice == "" {
+	if rec.ParentDevice == "" || rec.PermanentMAC == "" {
 		return nil, nil
 	}
 	return only(ns, func(link netlink.Link) bool { return sameHardware(rec, link) })

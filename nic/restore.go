@@ -2,6 +2,7 @@ package nic
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -22,14 +23,13 @@ type restore struct {
 	fail func(what string, err error)
 }
 
-func (r *restore) run() {
+func (r *restore) run(ctx context.Context) {
 	h, rec := r.host.handle, r.rec
 	r.fail("detach its XDP program", r.host.detachXDP(r.link))
+	r.fail("restore its VF settings", restoreVF(ctx, r.host, rec, false))
 	// The MAC before the name: of a virtual NIC that the container gave another
 	// one, the transient name is all that we know it by if we are killed here.
-	if mac, err := net.ParseMAC(rec.MAC); err == nil && r.link.Attrs().HardwareAddr.String() != rec.MAC {
-		r.fail("set its MAC", r.quietly(func() error { return h.LinkSetHardwareAddr(r.link, mac) }))
-	}
+	r.mac(ctx)
 	r.names()
 	attrs := r.link.Attrs()
 	if attrs.Alias != rec.Alias {
@@ -57,6 +57,22 @@ func (r *restore) run() {
 	}
 	r.addresses()
 	r.routes()
+}
+
+func (r *restore) mac(ctx context.Context) {
+	mac, err := net.ParseMAC(r.rec.MAC)
+	if err != nil || r.link.Attrs().HardwareAddr.String() == r.rec.MAC {
+		return
+	}
+	set := func() error { return r.host.handle.LinkSetHardwareAddr(r.link, mac) }
+	switch vf := r.rec.VF; {
+	case vf == nil || vf.Set.MAC == "":
+		r.fail("set its MAC", r.quietly(set))
+	case !hasNoMAC(mac): // a VF that had none keeps the one it got: none cannot be set
+		r.fail("take it down", r.host.handle.LinkSetDown(r.link))
+		r.fail("set its MAC", r.host.takeMAC(ctx, r.link.Attrs().Index, mac))
+		r.look()
+	}
 }
 
 // look reads the link anew. Where it cannot the old picture stays, and what
