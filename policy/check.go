@@ -89,14 +89,18 @@ func (p *Policy) merge(file string, s settings) error {
 
 // check makes a Pool of what the file says. Its errors begin with the key.
 func (s poolSettings) check() (Pool, error) {
-	pool := Pool{Kind: s.Kind, PFs: s.PFs, Names: s.Names, PCI: s.PCI, Drivers: s.Drivers, Allow: s.Allow}
-	if err := s.checkKind(); err != nil {
+	pool := Pool{Kind: s.Kind, Names: s.Names, PCI: s.PCI, Drivers: s.Drivers, Permit: s.Permit, Allow: s.Allow}
+	err := s.checkKind()
+	if err != nil {
+		return Pool{}, err
+	}
+	if pool.VF, err = s.vfPool(); err != nil {
 		return Pool{}, err
 	}
 	for _, l := range []struct {
 		key   string
 		globs []string
-	}{{"macs", s.MACs}, {"names", s.Names}, {"pci", s.PCI}, {"drivers", s.Drivers}, {"pfs", s.PFs}, {"allow", s.Allow}} {
+	}{{"macs", s.MACs}, {"names", s.Names}, {"pci", s.PCI}, {"drivers", s.Drivers}, {"allow", s.Allow}} {
 		for _, g := range l.globs {
 			if err := checkGlob(g); err != nil {
 				return Pool{}, fmt.Errorf("%s: %w", l.key, err)
@@ -109,6 +113,11 @@ func (s poolSettings) check() (Pool, error) {
 			return Pool{}, fmt.Errorf("macs: %w", err)
 		}
 		pool.MACs = append(pool.MACs, mac)
+	}
+	for _, word := range s.Permit {
+		if err := checkPermit(word); err != nil {
+			return Pool{}, fmt.Errorf("permit: %w", err)
+		}
 	}
 	for _, g := range s.Allow {
 		if err := checkAllow(g); err != nil {
@@ -170,8 +179,20 @@ func (s poolSettings) checkKind() error {
 	kinds := []string{KindHostNIC, KindVF}
 	switch s.Kind {
 	case KindHostNIC:
-		if len(s.PFs) > 0 {
-			return fmt.Errorf("pfs: is for kind %q, and this pool is of kind %q", KindVF, KindHostNIC)
+		for _, k := range []struct {
+			key   string
+			given bool
+		}{
+			{"pfs", len(s.PFs) > 0},
+			{"numvfs", s.NumVFs != nil},
+			{"vlan", s.VLAN != nil},
+			{"vlans", len(s.VLANs) > 0},
+			{"min_tx_rate", s.MinTxRate != ""},
+			{"max_tx_rate", s.MaxTxRate != ""},
+		} {
+			if k.given {
+				return fmt.Errorf("%s: is for kind %q, and this pool is of kind %q", k.key, KindVF, KindHostNIC)
+			}
 		}
 		if len(s.MACs)+len(s.Names)+len(s.PCI)+len(s.Drivers) == 0 {
 			return fmt.Errorf("kind: a %s pool needs one of macs, names, pci, drivers: without them it holds no NIC", KindHostNIC)
@@ -180,8 +201,8 @@ func (s poolSettings) checkKind() error {
 		if len(s.PFs) == 0 {
 			return fmt.Errorf("kind: a %s pool needs pfs: without them it holds no NIC", KindVF)
 		}
-		if len(s.MACs)+len(s.Names)+len(s.PCI)+len(s.Drivers) > 0 {
-			return fmt.Errorf("kind: macs, names, pci and drivers are for kind %q, and this pool is of kind %q", KindHostNIC, KindVF)
+		if len(s.Names)+len(s.PCI) > 0 {
+			return fmt.Errorf("kind: names and pci are for kind %q, and this pool is of kind %q: it has pfs", KindHostNIC, KindVF)
 		}
 	case "":
 		return fmt.Errorf("kind: is missing: one of %s", strings.Join(kinds, ", "))

@@ -39,7 +39,14 @@ type poolSettings struct {
 	Gateways []string        `toml:"gateways"`
 	Routes   []routeSettings `toml:"routes"`
 	MTU      *int64          `toml:"mtu"`
+	Permit   []string        `toml:"permit"`
 	Allow    []string        `toml:"allow"`
+
+	NumVFs    *int64   `toml:"numvfs"`
+	VLAN      *int64   `toml:"vlan"`
+	VLANs     []string `toml:"vlans"`
+	MinTxRate string   `toml:"min_tx_rate"`
+	MaxTxRate string   `toml:"max_tx_rate"`
 }
 
 type routeSettings struct {
@@ -49,7 +56,7 @@ type routeSettings struct {
 
 // keysIn returns the keys that may stand in a table, with what each has to be.
 func keysIn(table []string) map[string]string {
-	const text, list, boolean = "a string", "a list of strings", "true or false"
+	const text, list, boolean, whole = "a string", "a list of strings", "true or false", "a whole number"
 	switch {
 	case len(table) == 0:
 		return map[string]string{
@@ -63,7 +70,8 @@ func keysIn(table []string) map[string]string {
 	case table[0] == "pools" && len(table) == 2:
 		return map[string]string{
 			"kind": text, "macs": list, "names": list, "pci": list, "drivers": list, "pfs": list,
-			"subnets": list, "gateways": list, "routes": "a list of {dst, gw}", "mtu": "a whole number", "allow": list,
+			"subnets": list, "gateways": list, "routes": "a list of {dst, gw}", "mtu": whole, "allow": list,
+			"permit": list, "numvfs": whole, "vlan": whole, "vlans": list, "min_tx_rate": text, "max_tx_rate": text,
 		}
 	case table[0] == "pools" && len(table) == 3 && table[2] == "routes":
 		return map[string]string{"dst": text, "gw": text}

@@ -18,7 +18,8 @@ type Grant struct {
 	Pool Pool
 	// Interface is the NIC's name in the container.
 	Interface string
-	// MAC selects the NIC among those of a hostnic pool.
+	// MAC selects the NIC among those of a hostnic pool. In a vf pool it is what
+	// the VF gets; nil leaves it as it is.
 	MAC net.HardwareAddr
 	// Addresses the NIC gets; with none, KeepAddresses is set: it keeps
 	// those that it had on the host.
@@ -31,6 +32,10 @@ type Grant struct {
 	Routes       []request.Route
 	// MTU in bytes; 0 leaves it as it is.
 	MTU int
+	// Promisc and AllMulti are nil where they are left as they are.
+	Promisc, AllMulti *bool
+	// VF is nil for a NIC of a hostnic pool.
+	VF *VF
 }
 
 // Unusable puts in front of the error of a policy that could not be loaded what
@@ -94,9 +99,6 @@ func (p *Policy) pool(caller, name string) (Pool, error) {
 	if !pool.allows(caller) {
 		return pool, errors.New("the caller is not allowed to use the pool")
 	}
-	if pool.Kind != KindHostNIC {
-		return pool, fmt.Errorf("pools of kind %s are not supported yet", pool.Kind)
-	}
 	return pool, nil
 }
 
@@ -117,14 +119,17 @@ func (p *Policy) unknownPool(caller, name string) error {
 	return fmt.Errorf("there is no such pool; the caller may use %s", strings.Join(usable, ", "))
 }
 
-func (pool Pool) allows(caller string) bool {
-	return slices.ContainsFunc(pool.Allow, func(glob string) bool {
-		ok, err := path.Match(glob, caller)
+func (pool Pool) allows(caller string) bool { return matches(pool.Allow, caller) }
+
+func matches(globs []string, text string) bool {
+	return slices.ContainsFunc(globs, func(glob string) bool {
+		ok, err := path.Match(glob, text)
 		return err == nil && ok
 	})
 }
 
-// checkRequest refuses what makes no sense for a NIC of the host.
+// checkRequest refuses what makes no sense for a NIC of the pool's kind, and what
+// the pool does not permit.
 func (pool Pool) checkRequest(n request.NIC) error {
 	// The grammar has no zones; in another request's error one would be text
 	// that nobody has looked at.
@@ -132,6 +137,12 @@ func (pool Pool) checkRequest(n request.NIC) error {
 		if ip.Addr.Zone() != "" {
 			return errors.New("an address with a zone means nothing in a container")
 		}
+	}
+	if pool.Kind == KindVF {
+		if err := pool.checkPermits(n); err != nil {
+			return err
+		}
+		return pool.checkAssigned(n.MAC)
 	}
 	for _, f := range []struct {
 		name  string
@@ -145,6 +156,7 @@ func (pool Pool) checkRequest(n request.NIC) error {
 		{"link-state", n.LinkState != ""},
 		{"min-tx-rate", n.MinTxRate != 0},
 		{"max-tx-rate", n.MaxTxRate != 0},
+		{"best-effort", n.BestEffort},
 	} {
 		if f.asked {
 			return fmt.Errorf("%q can be asked only of a %s pool, and this one is of kind %s", f.name, KindVF, pool.Kind)
@@ -153,13 +165,19 @@ func (pool Pool) checkRequest(n request.NIC) error {
 	if len(n.MAC) == 0 {
 		return fmt.Errorf("no selector: a request to a %s pool says by \"mac\" which NIC it wants", pool.Kind)
 	}
-	return nil
+	return pool.checkPermits(n)
 }
 
 func (pool Pool) grant(n request.NIC) (Grant, error) {
 	g := Grant{
-		Pool: pool, Interface: n.Interface, MAC: n.MAC, KeepAddresses: len(n.IPs) == 0,
-		Gateways: n.Gateway, DefaultRoute: n.DefaultRoute, Routes: n.Routes, MTU: n.MTU,
+		Pool: pool, Interface: n.Interface, MAC: n.MAC, KeepAddresses: len(n.IPs) == 0 && pool.Kind == KindHostNIC,
+		Gateways: n.Gateway, DefaultRoute: n.DefaultRoute, Routes: n.Routes, MTU: n.MTU, Promisc: n.Promisc, AllMulti: n.AllMulti,
+	}
+	if pool.Kind == KindVF {
+		var err error
+		if g.VF, err = pool.grantVF(n); err != nil {
+			return Grant{}, err
+		}
 	}
 	for _, ip := range n.IPs {
 		a, err := pool.address(ip)

@@ -38,6 +38,18 @@ names = ["ens*"]
 [pools.fast]
 kind  = "vf"
 pfs   = ["ens1f0"]
+macs  = ["02:*"]
+vlan  = 100
+vlans = ["100-199", "300"]
+min_tx_rate = "1G"
+max_tx_rate = "10G"
+permit = ["trust"]
+subnets = ["192.168.1.0/24"]
+allow = ["*"]
+
+[pools.bare]
+kind  = "vf"
+pfs   = ["ens1f0"]
 allow = ["*"]
 
 [egress]
@@ -185,10 +197,20 @@ func TestGrantRefuses(t *testing.T) {
 		"caller only begins so":  {"containerd:default2", "pool=cloud,mac=" + mac, `pool cloud for caller containerd:default2: the caller is not allowed to use the pool (policy config.toml)`},
 		"pool that is nobody's":  {"runc", "pool=nobodys,mac=" + mac, `pool nobodys for caller runc: the caller is not allowed to use the pool (policy config.toml)`},
 		"unknown pool, near":     {"docker", "pool=plane,mac=" + mac, `pool plane for caller docker: there is no such pool; did you mean "plain"? (policy config.toml)`},
-		"unknown pool, none":     {"docker", "pool=xyzzyxyzzy,mac=" + mac, `pool xyzzyxyzzy for caller docker: there is no such pool; the caller may use fast, halves, plain (policy config.toml)`},
-		"near is another's pool": {"docker", "pool=secrets,mac=" + mac, `pool secrets for caller docker: there is no such pool; the caller may use fast, halves, plain (policy config.toml)`},
+		"unknown pool, none":     {"docker", "pool=xyzzyxyzzy,mac=" + mac, `pool xyzzyxyzzy for caller docker: there is no such pool; the caller may use bare, fast, halves, plain (policy config.toml)`},
+		"near is another's pool": {"docker", "pool=secrets,mac=" + mac, `pool secrets for caller docker: there is no such pool; the caller may use bare, fast, halves, plain (policy config.toml)`},
 		"caller in two lines":    {"docker\nx", "pool=cloud,mac=" + mac, `pool cloud for caller "docker\nx": the caller is not allowed to use the pool (policy config.toml)`},
-		"vf pool":                {"docker", "pool=fast,mac=" + mac, `pool fast for caller docker: pools of kind vf are not supported yet (policy config.toml)`},
+		"MAC of no macs":         {"docker", "pool=bare,mac=" + mac, `pool bare for caller docker: mac: the pool has no macs, so that none can be asked for (policy config.toml)`},
+		"MAC of others":          {"docker", "pool=fast,mac=" + mac, `pool fast for caller docker: mac ` + mac + ` is none of the pool's (02:*) (policy config.toml)`},
+		"VLAN of others":         {"docker", "pool=fast,vlan=200", `pool fast for caller docker: vlan 200 is none of the pool's (100-199, 300) (policy config.toml)`},
+		"out of the pool's VLAN": {"docker", "pool=fast,vlan=0", `pool fast for caller docker: vlan 0 is none of the pool's (100-199, 300) (policy config.toml)`},
+		"VLAN of no vlans":       {"docker", "pool=bare,vlan=5", `pool bare for caller docker: vlan 5: the pool has no vlans, so that none can be asked for (policy config.toml)`},
+		"rate above the pool's":  {"docker", "pool=fast,max-tx-rate=11G", `pool fast for caller docker: max-tx-rate 11G: the pool's max_tx_rate is 10G (policy config.toml)`},
+		"guarantee above":        {"docker", "pool=fast,min-tx-rate=2G", `pool fast for caller docker: min-tx-rate 2G: the pool's min_tx_rate is 1G (policy config.toml)`},
+		"guarantee of none":      {"docker", "pool=bare,min-tx-rate=1M", `pool bare for caller docker: min-tx-rate 1M: the pool has no min_tx_rate, so that no guarantee can be asked for (policy config.toml)`},
+		"trust":                  {"docker", "pool=bare,trust=true", `pool bare for caller docker: "trust": true is more than the pool permits: it would have to say permit = ["trust"] (policy config.toml)`},
+		"spoofing":               {"docker", "pool=fast,spoofchk=false", `pool fast for caller docker: "spoofchk": false is more than the pool permits: it would have to say permit = ["spoofchk-off"] (policy config.toml)`},
+		"promiscuous host NIC":   {"docker", "pool=plain,promisc=true,mac=" + mac, `pool plain for caller docker: "promisc": true is more than the pool permits: it would have to say permit = ["promisc"] (policy config.toml)`},
 		"no selector":            {"docker", "pool=plain", `pool plain for caller docker: no selector: a request to a hostnic pool says by "mac" which NIC it wants (policy config.toml)`},
 		"vlan":                   {"docker", "pool=plain,vlan=0,mac=" + mac, `pool plain for caller docker: "vlan" can be asked only of a vf pool, and this one is of kind hostnic (policy config.toml)`},
 		"address without subnets": {
@@ -256,7 +278,7 @@ func TestGrantRefuses(t *testing.T) {
 func TestEveryVFFieldIsRefusedByName(t *testing.T) {
 	p := loadNode(t)
 	for _, f := range []string{
-		"vlan=5", "spoofchk=false", "trust=false", "link-state=auto", "min-tx-rate=1M", "max-tx-rate=1M", "qos=0",
+		"vlan=5", "spoofchk=false", "trust=false", "link-state=auto", "min-tx-rate=1M", "max-tx-rate=1M", "qos=0", "best-effort=true",
 	} {
 		_, err := p.GrantNIC("docker", ask(t, "pool=plain,mac="+mac+","+f))
 		name, _, _ := strings.Cut(f, "=")
@@ -268,6 +290,32 @@ func TestEveryVFFieldIsRefusedByName(t *testing.T) {
 	n.Proto = "802.1q" // the grammar takes it only beside a vlan
 	if _, err := p.GrantNIC("docker", n); err == nil || !strings.Contains(err.Error(), `"proto" can be`) {
 		t.Error(err)
+	}
+}
+
+func TestGrantOfAVF(t *testing.T) {
+	p := loadNode(t)
+	on, off, vlan := true, false, func(id int) *int { return &id }
+	for asked, want := range map[string]VF{
+		"trust=true,spoofchk=true,promisc=false":                       {VLAN: vlan(100), Trust: &on, SpoofChk: &on},
+		"vlan=100":                                                     {VLAN: vlan(100)},
+		"vlan=300,qos=3,proto=802.1ad":                                 {VLAN: vlan(300), QoS: 3, Proto: "802.1ad"},
+		"mac=02:00:00:00:00:01,trust=false":                            {VLAN: vlan(100), Trust: &off},
+		"min-tx-rate=1G,max-tx-rate=10G,link-state=enable":             {VLAN: vlan(100), MinTxRate: 1e9, MaxTxRate: 10e9, LinkState: "enable"},
+		"ip=192.168.1.5,gateway=192.168.1.1,mtu=1400,best-effort=true": {VLAN: vlan(100), BestEffort: true},
+	} {
+		g, err := p.GrantNIC("docker", ask(t, "pool=fast,"+asked))
+		if err != nil {
+			t.Errorf("%s: %v", asked, err)
+			continue
+		}
+		if !reflect.DeepEqual(*g.VF, want) || g.KeepAddresses {
+			t.Errorf("%s: got %+v, want %+v", asked, *g.VF, want)
+		}
+	}
+	g, err := p.GrantNIC("docker", ask(t, "pool=bare"))
+	if err != nil || !reflect.DeepEqual(*g.VF, VF{}) {
+		t.Errorf("asked for nothing: %+v, %v", g.VF, err)
 	}
 }
 

@@ -25,7 +25,7 @@ const DefaultStateDir = "/run/candor"
 // The kinds of pools.
 const (
 	KindHostNIC = "hostnic"
-	KindVF      = "vf" // not granted yet
+	KindVF      = "vf"
 )
 
 // Policy is the node's policy, checked.
@@ -71,10 +71,13 @@ type Pool struct {
 	// Kind is KindHostNIC or KindVF.
 	Kind string
 	// MACs (lower case), Names, PCI and Drivers are globs (path.Match) for
-	// the NICs of a hostnic pool, at least one of which has to match.
+	// the NICs of a hostnic pool, at least one of which has to match. In a vf
+	// pool MACs are for those that may be asked for, Drivers for the VFs'.
 	MACs, Names, PCI, Drivers []string
-	// PFs are the physical functions of a vf pool.
-	PFs []string
+	// VF is for a vf pool.
+	VF VFPool
+	// Permit are what a container may ask for only where its pool says so.
+	Permit []string
 	// Subnets bound the addresses that may be asked for: with none, no
 	// address may be.
 	Subnets []netip.Prefix

@@ -68,7 +68,15 @@ state_dir = "/run/other/"
 bin_dir = "/opt/candor//bin"
 [pools.fast]
 kind = "vf"
-pfs = ["ens1f0", "0000:3b:00.1"]
+pfs = ["ens1f0", "0000:3b:00.1#0-3,6"]
+numvfs = 8
+drivers = ["i*vf"]
+macs = ["02:*"]
+vlan = 100
+vlans = ["100-199", "300"]
+max_tx_rate = "10G"
+min_tx_rate = "1G"
+permit = ["trust", "promisc"]
 [resource_view]
 enabled = false
 required = true
@@ -81,10 +89,17 @@ capacity = "10G"
 	if err != nil {
 		t.Fatal(err)
 	}
+	vlan := 100
 	want := &Policy{
 		Path: path, StateDir: "/run/other", BinDir: "/opt/candor/bin",
 		Pools: map[string]Pool{
-			"fast": {Name: "fast", File: path, Kind: KindVF, PFs: []string{"ens1f0", "0000:3b:00.1"}},
+			"fast": {
+				Name: "fast", File: path, Kind: KindVF, MACs: []string{"02:*"}, Drivers: []string{"i*vf"}, Permit: []string{"trust", "promisc"},
+				VF: VFPool{
+					PFs:    []PF{{Device: "ens1f0"}, {Device: "0000:3b:00.1", VFs: []Range{{0, 3}, {6, 6}}}},
+					NumVFs: 8, VLAN: &vlan, VLANs: []Range{{100, 199}, {300, 300}}, MinTxRate: 1e9, MaxTxRate: 10e9,
+				},
+			},
 			"cloud": {
 				Name: "cloud", File: path, Kind: KindHostNIC, MACs: []string{"52:54:*", "52:54:0e:e5:00:f7"},
 				Subnets: prefixes("192.168.1.0/24", "fd00:1::/64"), Gateways: addrs("192.168.1.1", "fe80::1"),
@@ -170,6 +185,7 @@ func refusal(t *testing.T, files map[string]string) string {
 
 func TestLoadRefuses(t *testing.T) {
 	pool := func(lines string) string { return "[pools.p]\nkind = 'hostnic'\nnames = ['e*']\n" + lines }
+	vf := func(lines string) string { return "[pools.p]\nkind = 'vf'\npfs = ['x']\n" + lines }
 	const subnet = "subnets = ['10.0.0.0/24']\n"
 	tests := map[string]struct{ text, want string }{
 		"unknown key":                {"stat_dir = '/x'", `config config.toml:1:1: unknown key "stat_dir"; did you mean "state_dir"?`},
@@ -206,7 +222,18 @@ func TestLoadRefuses(t *testing.T) {
 		"hostnic that holds nothing": {"[pools.p]\nkind = 'hostnic'", `config config.toml: pools.p.kind: a hostnic pool needs one of macs, names, pci, drivers: without them it holds no NIC`},
 		"hostnic with pfs":           {pool("pfs = ['x']"), `config config.toml: pools.p.pfs: is for kind "vf", and this pool is of kind "hostnic"`},
 		"vf that holds nothing":      {"[pools.p]\nkind = 'vf'", `config config.toml: pools.p.kind: a vf pool needs pfs: without them it holds no NIC`},
-		"vf with names":              {"[pools.p]\nkind = 'vf'\npfs = ['x']\nnames = ['y']", `config config.toml: pools.p.kind: macs, names, pci and drivers are for kind "hostnic", and this pool is of kind "vf"`},
+		"vf with names":              {"[pools.p]\nkind = 'vf'\npfs = ['x']\nnames = ['y']", `config config.toml: pools.p.kind: names and pci are for kind "hostnic", and this pool is of kind "vf": it has pfs`},
+		"hostnic with numvfs":        {pool("numvfs = 4"), `config config.toml: pools.p.numvfs: is for kind "vf", and this pool is of kind "hostnic"`},
+		"hostnic with vlans":         {pool("vlans = ['4']"), `config config.toml: pools.p.vlans: is for kind "vf", and this pool is of kind "hostnic"`},
+		"no VFs":                     {vf("numvfs = 0"), `config config.toml: pools.p.numvfs: 0 must be 1 to 65536`},
+		"numbers of no VFs":          {"[pools.p]\nkind = 'vf'\npfs = ['x#0-3,']", `config config.toml: pools.p.pfs: "x#0-3,": "" is neither a number nor a range such as "0-3", up to 65535`},
+		"numbers the wrong way":      {"[pools.p]\nkind = 'vf'\npfs = ['x#3-0']", `config config.toml: pools.p.pfs: "x#3-0": "3-0" is neither a number nor a range such as "0-3", up to 65535`},
+		"VFs of no PF":               {"[pools.p]\nkind = 'vf'\npfs = ['#3']", `config config.toml: pools.p.pfs: a pattern is empty, and would match nothing`},
+		"vlan out of range":          {vf("vlan = 4095"), `config config.toml: pools.p.vlan: 4095 must be 0 to 4094`},
+		"vlans out of range":         {vf("vlans = ['4000-4095']"), `config config.toml: pools.p.vlans: "4000-4095" is neither a number nor a range such as "0-3", up to 4094`},
+		"vlans as numbers":           {vf("vlans = [4]"), `config config.toml:4:10: pools.p.vlans must be a list of strings`},
+		"a rate that is none":        {vf("max_tx_rate = 'fast'"), `config config.toml: pools.p.max_tx_rate: "fast" is not a rate: a number with one of k, M, G, T, P behind it, such as "100M"`},
+		"unknown permit":             {vf("permit = ['promisq']"), `config config.toml: pools.p.permit: "promisq" is unknown; did you mean "promisc"?`},
 		"malformed pattern":          {pool("drivers = ['[a']"), `config config.toml: pools.p.drivers: "[a" is a malformed pattern`},
 		"empty pattern":              {pool("allow = ['']"), `config config.toml: pools.p.allow: a pattern is empty, and would match nothing`},
 		"half a MAC":                 {pool("macs = ['52:54']"), `config config.toml: pools.p.macs: "52:54" is neither a MAC address nor a pattern such as "52:54:*"`},

@@ -82,6 +82,14 @@ func fields() []field {
 			n.MTU = v.number
 			return between(v.number, 68, 65535)
 		}},
+		{name: "promisc", kind: flag, set: func(n *NIC, v value) *Error {
+			n.Promisc = &v.flag
+			return nil
+		}},
+		{name: "allmulti", kind: flag, set: func(n *NIC, v value) *Error {
+			n.AllMulti = &v.flag
+			return nil
+		}},
 		{name: "vlan", kind: number, set: func(n *NIC, v value) *Error {
 			n.VLAN = &v.number
 			return between(v.number, 0, 4094)
@@ -107,12 +115,16 @@ func fields() []field {
 			return oneOf(v.text, "auto", "enable", "disable")
 		}},
 		{name: "min-tx-rate", set: func(n *NIC, v value) (err *Error) {
-			n.MinTxRate, err = parseVFRate(v.text)
+			n.MinTxRate, err = parseRate(v.text)
 			return err
 		}},
 		{name: "max-tx-rate", set: func(n *NIC, v value) (err *Error) {
-			n.MaxTxRate, err = parseVFRate(v.text)
+			n.MaxTxRate, err = parseRate(v.text)
 			return err
+		}},
+		{name: "best-effort", kind: flag, set: func(n *NIC, v value) *Error {
+			n.BestEffort = v.flag
+			return nil
 		}},
 	}
 }
@@ -145,16 +157,6 @@ func oneOf(v string, allowed ...string) *Error {
 	}
 	e.Suggestion = Nearest(v, allowed)
 	return e
-}
-
-// parseVFRate reads a rate that a VF can be set to: IFLA_VF_RATE counts whole
-// Mbit/s, and a driver that is told less would be told "no limit".
-func parseVFRate(s string) (Rate, *Error) {
-	r, err := parseRate(s)
-	if err == nil && r%1e6 != 0 {
-		return 0, &Error{Value: s, Rule: "must be whole Mbit/s: that is how a VF's rate is set"}
-	}
-	return r, err
 }
 
 // unknownField refuses a field that does not exist in this way of writing.

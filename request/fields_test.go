@@ -93,7 +93,10 @@ func TestFieldValues(t *testing.T) {
 		{"min-tx-rate=1M,max-tx-rate=1M", `"min-tx-rate":"1M","max-tx-rate":"1M"`, ""},
 		{"min-tx-rate=2M,max-tx-rate=1M", `"min-tx-rate":"2M","max-tx-rate":"1M"`, "is more than max-tx-rate, 1M"},
 		{"min-tx-rate=2M", `"min-tx-rate":"2M"`, ""},
-		{"max-tx-rate=1500k", `"max-tx-rate":"1500k"`, "whole Mbit/s"},
+		{"max-tx-rate=1500k", `"max-tx-rate":"1500k"`, ""},
+		{"best-effort=true", `"best-effort":true`, ""},
+		{"promisc=true,allmulti=false", `"promisc":true,"allmulti":false`, ""},
+		{"promisc=on", `"promisc":"on"`, "true"},
 		{"max-tx-rate=0", `"max-tx-rate":"0"`, "is zero"},
 		{"default-route=true", `"default-route":true`, ""},
 	}

@@ -31,7 +31,7 @@ func FuzzParse(f *testing.F) {
 	for _, s := range [][2]string{
 		{"nic", "pool=cloud,mac=52:54:0e:e5:00:f7,ip=192.168.1.5/24,gateway=192.168.1.1"},
 		{"nic", "pool=p;interface=eth0;ip=10.0.0.5;ip=fd00::5/64;gateway=10.0.0.1;gateway=fe80::1;default-route=true;mtu=1500"},
-		{"nic", "pool=p,vlan=5,qos=3,proto=802.1ad,spoofchk=false,trust=true,link-state=enable,min-tx-rate=1M,max-tx-rate=1G"},
+		{"nic", "pool=p,vlan=5,qos=3,proto=802.1ad,spoofchk=false,trust=true,link-state=enable,min-tx-rate=1M,max-tx-rate=1G,promisc=true,allmulti=false,best-effort=true"},
 		{"nics", `[{"pool":"fast","interface":"net0","mac":"52:54:00:00:00:01","ips":["10.0.0.5/24","fd00::5/64"],"gateway":["10.0.0.1"],"routes":[{"dst":"10.1.0.0/16","gw":"10.0.0.1"}],"mtu":9000,"vlan":100,"qos":3,"proto":"802.1q","spoofchk":true,"trust":false,"link-state":"auto","min-tx-rate":"100M","max-tx-rate":"1G"}]`},
 		{"nics", `[{"pool":"p"},{"pool":"q","interface":"net0"},{"pool":"r","default-route":["10.0.0.1"]}]`},
 		{"nics", `[{"pool":"p","default-route":[]},{"pool":"p","ips":["1:2:3:4:5:6::8"]}]`},

@@ -38,6 +38,8 @@ type printedNIC struct {
 	DefaultRoute bool           `json:"default-route,omitempty"`
 	Routes       []printedRoute `json:"routes,omitempty"`
 	MTU          int            `json:"mtu,omitempty"`
+	Promisc      *bool          `json:"promisc,omitempty"`
+	AllMulti     *bool          `json:"allmulti,omitempty"`
 	VLAN         *int           `json:"vlan,omitempty"`
 	QoS          *int           `json:"qos,omitempty"`
 	Proto        string         `json:"proto,omitempty"`
@@ -46,6 +48,7 @@ type printedNIC struct {
 	LinkState    string         `json:"link-state,omitempty"`
 	MinTxRate    string         `json:"min-tx-rate,omitempty"`
 	MaxTxRate    string         `json:"max-tx-rate,omitempty"`
+	BestEffort   bool           `json:"best-effort,omitempty"`
 }
 
 type printedRoute struct {
@@ -58,7 +61,7 @@ func printNICs(list []NIC) string {
 	for i, n := range list {
 		p := printedNIC{
 			Pool: n.Pool, Interface: n.Interface, MAC: n.MAC.String(), Gateway: n.Gateway,
-			DefaultRoute: n.DefaultRoute, MTU: n.MTU,
+			DefaultRoute: n.DefaultRoute, MTU: n.MTU, Promisc: n.Promisc, AllMulti: n.AllMulti, BestEffort: n.BestEffort,
 			VLAN: n.VLAN, QoS: n.QoS, Proto: n.Proto, SpoofChk: n.SpoofChk, Trust: n.Trust, LinkState: n.LinkState,
 		}
 		for _, ip := range n.IPs {

@@ -99,6 +99,9 @@ type NIC struct {
 	Routes       []Route
 	// MTU in bytes; 0 when not asked for.
 	MTU int
+	// Promisc and AllMulti have the NIC take frames that are not for it; nil when
+	// not asked for.
+	Promisc, AllMulti *bool
 
 	// The rest is for vf pools only.
 
@@ -110,8 +113,10 @@ type NIC struct {
 	SpoofChk, Trust *bool
 	// LinkState is "auto", "enable" or "disable"; "" when not asked for.
 	LinkState string
-	// MinTxRate and MaxTxRate are whole Mbit/s; 0 when not asked for.
+	// MinTxRate and MaxTxRate are 0 when not asked for.
 	MinTxRate, MaxTxRate Rate
+	// BestEffort attaches the NIC also where its PF's driver refuses a setting.
+	BestEffort bool
 }
 
 // IP is an address that is asked for.
