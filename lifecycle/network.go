@@ -106,6 +106,9 @@ type attachment struct {
 }
 
 func (a *attachment) run(ctx context.Context) (err error) {
+	if err := a.node.createVFs(ctx, a.host, a.grants); err != nil {
+		return err
+	}
 	done, err := a.reserve(ctx)
 	if err != nil || done {
 		return err
@@ -140,6 +143,7 @@ func (a *attachment) run(ctx context.Context) (err error) {
 		return err
 	}
 	a.node.tell("attached", a.record)
+	a.node.tellRefused(a.record)
 	return nil
 }
 
@@ -232,7 +236,20 @@ func (n *Node) checkShared(r *ledger.Record) error {
 }
 
 // choose finds the NIC of a grant on the host and takes down how it is.
-func (n *Node) choose(host *nic.Namespace, g policy.Grant, r *ledger.Record) (ledger.NIC, error) {
+func (n *Node) choose(host *nic.Namespace, g policy.Grant, r *ledger.Record) (chosen ledger.NIC, err error) {
+	if g.VF != nil {
+		chosen, err = n.chooseVF(host, g, r)
+	} else {
+		chosen, err = n.chooseHostNIC(host, g, r)
+	}
+	if err != nil {
+		return ledger.NIC{}, err
+	}
+	chosen.Pool, chosen.Kind, chosen.Interface = g.Pool.Name, g.Pool.Kind, g.Interface
+	return chosen, nil
+}
+
+func (n *Node) chooseHostNIC(host *nic.Namespace, g policy.Grant, r *ledger.Record) (ledger.NIC, error) {
 	mac := g.MAC.String()
 	// A record that cannot be read stands in the way of the NICs that it names,
 	// and of no others: what is moved already is not found on the host anyhow.
@@ -240,13 +257,8 @@ func (n *Node) choose(host *nic.Namespace, g policy.Grant, r *ledger.Record) (le
 	if err := ledger.Concerning(err, mac); err != nil {
 		return ledger.NIC{}, fmt.Errorf("nic %s may be held by another container: %w", mac, err)
 	}
-	for _, other := range append(records, r) {
-		for _, held := range other.NICs {
-			if (held.MAC == mac || held.PermanentMAC == mac) && other.BootID == n.bootID {
-				return ledger.NIC{}, fmt.Errorf("nic %s is held by container %s since %s: it comes back when that one is deleted (see 'candor list')",
-					mac, other.ID, other.Created.Format(time.RFC3339))
-			}
-		}
+	if holder := n.holderOf(append(records, r), func(held *ledger.NIC) bool { return held.MAC == mac || held.PermanentMAC == mac }); holder != nil {
+		return ledger.NIC{}, fmt.Errorf("nic %s is %s: it comes back when that one is deleted (see 'candor list')", mac, heldBy(holder))
 	}
 	link, err := nic.Find(host, nic.Selector{MAC: g.MAC, MACs: g.Pool.MACs, Names: g.Pool.Names, PCI: g.Pool.PCI, Drivers: g.Pool.Drivers})
 	if err != nil {
@@ -256,11 +268,27 @@ func (n *Node) choose(host *nic.Namespace, g policy.Grant, r *ledger.Record) (le
 	if err != nil {
 		return ledger.NIC{}, fmt.Errorf("pool %s: %w", g.Pool.Name, err)
 	}
-	chosen.Pool, chosen.Kind, chosen.Interface = g.Pool.Name, g.Pool.Kind, g.Interface
-	if chosen.TransientName, err = nic.TransientName(); err != nil {
-		return ledger.NIC{}, err
-	}
 	return chosen, nil
+}
+
+// holderOf returns the record of which a NIC is the one meant, nil where there is
+// none.
+func (n *Node) holderOf(records []*ledger.Record, is func(*ledger.NIC) bool) *ledger.Record {
+	for _, r := range records {
+		if r.BootID != n.bootID {
+			continue // the kernel that it describes is gone
+		}
+		for i := range r.NICs {
+			if is(&r.NICs[i]) {
+				return r
+			}
+		}
+	}
+	return nil
+}
+
+func heldBy(r *ledger.Record) string {
+	return fmt.Sprintf("held by container %s since %s", r.ID, r.Created.Format(time.RFC3339))
 }
 
 func (a *attachment) pin() error {
@@ -273,7 +301,8 @@ func (a *attachment) pin() error {
 func nicConfig(g policy.Grant) nic.Config {
 	cfg := nic.Config{
 		Addresses: g.Addresses, KeepAddresses: g.KeepAddresses, Gateways: g.Gateways,
-		DefaultRoute: g.DefaultRoute, MTU: g.MTU,
+		DefaultRoute: g.DefaultRoute, MTU: g.MTU, Promisc: g.Promisc, AllMulti: g.AllMulti,
+		BestEffort: g.VF != nil && g.VF.BestEffort,
 	}
 	for _, r := range g.Routes {
 		cfg.Routes = append(cfg.Routes, nic.Route{Destination: r.Dst, Gateway: r.GW})

@@ -71,6 +71,33 @@ func TestDamagedRecordHoldsUpNobodyElse(t *testing.T) {
 	}
 }
 
+// A candor of the release before attached it.
+func TestRecordOfThePreviousFormatIsGivenBack(t *testing.T) {
+	l := newLab(t)
+	l.addNIC("ens5", mac1, "198.18.0.2/24")
+	before := l.state()
+	c := l.run("c1", nicAnnotation("pool=cloud,mac="+mac1+",ip=198.18.0.5/24"))
+	l.mustAttach(c)
+	path := filepath.Join(l.node.StateDir, "ledger", c.key()+".json")
+	record, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	now, previous := fmt.Sprintf(`"version": %d`, ledger.Version), fmt.Sprintf(`"version": %d`, ledger.Version-1)
+	if !bytes.Contains(record, []byte(now)) {
+		t.Fatalf("no %s in %s", now, record)
+	}
+	if err := os.WriteFile(path, bytes.Replace(record, []byte(now), []byte(previous), 1), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if records, err := l.node.Store().List(); err != nil || len(records) != 1 || records[0].ID != "c1" {
+		t.Errorf("listed: %v, %v", records, err)
+	}
+	c.kill()
+	l.giveBack(c)
+	l.wantNothingHeld(before)
+}
+
 func TestBareMACKeepsAddressesAndGetsThePoolsGateway(t *testing.T) {
 	l := newLab(t)
 	pool := l.policy.Pools["cloud"]

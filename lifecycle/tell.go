@@ -27,3 +27,12 @@ func (n *Node) tell(what string, r *ledger.Record) {
 	}
 	n.Log.Info(what, attrs...)
 }
+
+// tellRefused notes what a PF did not take of requests that put up with it.
+func (n *Node) tellRefused(r *ledger.Record) {
+	for i := range r.NICs {
+		if vf := r.NICs[i].VF; vf != nil && len(vf.Refused) > 0 {
+			n.Log.Warn("attached without all that was asked for", "container", r.ID, "nic", r.NICs[i].Interface, "refused", strings.Join(vf.Refused, "; "))
+		}
+	}
+}

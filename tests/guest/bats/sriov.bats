@@ -202,3 +202,34 @@ vf_state() { lab_node ip -j link show dev "$1" | jq -c '.[0] | {ifname, address,
 	equal "VFs" 6 "$(sriov_list | wc -l)"
 	equal "VFs that the PF can have" 7 "$(<"/sys/bus/pci/devices/$SRIOV_PF0/sriov_totalvfs")"
 }
+
+# The example of docs/nics.md, with this machine's PF and the lab's addresses: the
+# peer is in VLAN 100, behind the other PF.
+@test "a vf pool: a free VF, with the VLAN, MAC and rate that are asked for" {
+	local pf mac=02:00:00:00:00:05 before
+	pf=$(sriov_pf_netdev "$SRIOV_PF0")
+	# As on a node: its PFs are in its own network namespace.
+	ip link set "$pf" netns "$LAB_ID-node"
+	lab_node ip link set "$pf" up
+	ip link set "$(spare0)" netns "$LAB_ID-node"
+	before=$(pf_says "$pf")
+	set_policy "\$ a [pools.fast]" "\$ a kind = \"vf\"" "\$ a pfs = [\"$pf#2-6\"]" "\$ a macs = [\"02:*\"]" \
+		"\$ a vlans = [\"100-199\"]" "\$ a subnets = [\"$LAB_SUBNET.0/24\"]" "\$ a allow = [\"containerd:$LAB_NS\"]"
+	start c1 --annotation "candor.dev/nics=[{\"pool\":\"fast\",\"mac\":\"$mac\",\"ips\":[\"$LAB_SUBNET.5\"],\"vlan\":100,\"max-tx-rate\":\"1G\"}]"
+	equal "PCI address in the container" "$(sriov_vf_pci "$SRIOV_PF0" 2)" "$(pci_in c1)"
+	equal "what the PF says" "[\"$mac\",100,1000]" "$(pf_says "$pf" | jq -c '.[2] | [.address, .vlan_list[0].vlan, .rate.max_tx]')"
+	lab_wait 10 lab_exec c1 /bin/ping -c 1 -W 1 "$LAB_PEER_IP"
+	equal "MAC that the peer sees" "$mac" "$(lab_peer ip -j neigh show "$LAB_SUBNET.5" | jq -r '.[0].lladdr')"
+	# The pool has one VF on the node.
+	run lab_run candor c2 --rm --annotation candor.dev/nic=pool=fast -- /bin/true
+	((status != 0))
+	has "error" "$output" "pool fast is exhausted: of its 1 VFs 1 held by container c1"
+	lab_rm c1
+	no_records
+	equal "what the PF says" "$before" "$(pf_says "$pf")"
+	lab_node ip link set "$(lab_node_vf)" netns "$$"
+	lab_node ip link set "$pf" netns "$$"
+	sriov_pf_up "$pf"
+}
+pf_says() { lab_node ip -j link show "$1" | jq -cS '.[0].vfinfo_list'; }
+lab_node_vf() { lab_node ip -j -d link | jq -r ".[] | select(.parentdev == \"$(sriov_vf_pci "$SRIOV_PF0" 2)\").ifname"; }
