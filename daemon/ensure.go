@@ -76,9 +76,11 @@ func ensure(ctx context.Context, o Options) error {
 	return waitFor(ctx, o.StateDir, child)
 }
 
-// running reports whether a candord with a supervisor answers. One that
-// somebody listens for but that does not answer is an error: starting another
-// would not help.
+// running reports whether a candord with a supervisor answers, or one that systemd
+// has to do with: where its service was stopped a worker may be left, and another
+// candord beside systemd's own would take the socket's path away from it. One that
+// somebody listens for but that does not answer is an error: starting another would
+// not help.
 func running(ctx context.Context, stateDir string) (bool, error) {
 	st, err := Ping(ctx, stateDir)
 	if errors.Is(err, ErrNotRunning) {
@@ -89,7 +91,7 @@ func running(ctx context.Context, stateDir string) (bool, error) {
 	if err != nil && !errors.Is(err, ErrNoView) {
 		return false, err
 	}
-	return st.SupervisorAlive, nil
+	return st.SupervisorAlive || st.Activated, nil
 }
 
 func waitFor(ctx context.Context, stateDir string, child ledger.Process) error {

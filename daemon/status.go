@@ -40,6 +40,8 @@ type Status struct {
 	Requests uint64    `json:"requests"`
 	Replayed uint64    `json:"replayed"`
 	Started  time.Time `json:"started"` // the worker
+	// Activated is set where the socket that answered is systemd's.
+	Activated bool `json:"-"`
 }
 
 // ErrNotRunning is returned when nobody listens on candord's socket.
@@ -120,7 +122,16 @@ func pingOnce(stateDir string, deadline time.Time) (Status, error) {
 	if err := json.Unmarshal(line, &st); err != nil {
 		return Status{}, fmt.Errorf("%s: %w", path, err)
 	}
+	st.Activated = isSystemds(fd)
 	return st, nil
+}
+
+// isSystemds reports whether the socket at the other end of a connection listens
+// for systemd: the credentials are those of the process that called listen(2)
+// (unix(7), SO_PEERCRED), whoever has it now.
+func isSystemds(fd int) bool {
+	listener, err := unix.GetsockoptUcred(fd, unix.SOL_SOCKET, unix.SO_PEERCRED)
+	return err == nil && listener.Pid == 1
 }
 
 func readLine(fd int, deadline time.Time) ([]byte, error) {

@@ -45,6 +45,7 @@ load systemd
 	systemd-analyze security --no-pager --threshold 50 candord.service | tail -n 1
 }
 
+# bats test_tags=guest-soak
 @test "a drop-in with all that gives a unit its own mounts: candord leaves them, and works" {
 	mkdir -p "$(dirname "$(drop_in)")"
 	cat >"$(drop_in)" <<-EOF_DROP_IN
@@ -102,6 +103,22 @@ another_worker() { [[ $(candord_pid worker) != "$1" ]] && are_candords superviso
 	start c2
 	unit_is active candord.service
 	lab_wait 5 lab_dead "$worker" || fail "the old worker stays"
+	reads_on c1
+}
+
+# A shim that started a candord of its own then would take the socket's path away.
+@test "stop of the service alone: the worker that is left serves new containers, and nobody but systemd starts another" {
+	watcher c1 --memory-limit 67108864
+	local socket worker
+	socket=$(stat -c %i "$LAB_STATE/candord.sock") worker=$(candord_pid worker)
+	systemctl stop candord.service
+	start c2 --memory-limit 33554432
+	[[ $(cat_in c2 /proc/meminfo) == "MemTotal:"*" 32768 kB"* ]]
+	[[ $(tr '\0' ' ' </proc/"$(candord_pid supervisor)"/cmdline 2>/dev/null) != *own-cgroup* ]]
+	lab_rm c2
+	systemctl start candord.service
+	lab_wait 5 lab_dead "$worker" || fail "the old worker stays"
+	equal "the socket" "$socket" "$(stat -c %i "$LAB_STATE/candord.sock")"
 	reads_on c1
 }
 
@@ -169,6 +186,7 @@ no_scope() { [[ ! -d /sys/fs/cgroup/system.slice/$(scope "$1") && $(systemctl sh
 	lab_wait 2 no_scope c1 || fail "the scope is left"
 }
 
+# bats test_tags=guest-soak
 @test "candor-runc --systemd-cgroup: the same, without containerd" {
 	nic_bundle b1 --arg path "system.slice:$LAB_NS:b1" '.linux.cgroupsPath = $path | .annotations["candor.dev/egress-limit"] = "50M"
 		| .linux.resources.memory.limit = 67108864 | .linux.resources.cpu = {cpus: "0"}
@@ -214,6 +232,7 @@ entries() {
 
 ##### NICs
 
+# bats test_tags=guest-soak
 @test "restart of containerd: the container keeps NIC and view, and gives both back when it is deleted" {
 	watcher c1 --memory-limit 67108864 --annotation "$(nic "ip=$LAB_SUBNET.5/24")" --annotation candor.dev/egress-limit=50M
 	local before init
@@ -241,6 +260,7 @@ entries() {
 	want_all_back 1
 }
 
+# bats test_tags=guest-soak
 @test "a container that is killed with its shim: candord gives its NIC back" {
 	start c1 --annotation "$(nic "ip=$LAB_SUBNET.5/24")" --annotation candor.dev/egress-limit=50M
 	# With containerd stopped nobody calls poststop.
