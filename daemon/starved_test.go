@@ -21,6 +21,9 @@ func TestStarvedWorkerIsLeftAlone(t *testing.T) {
 		{name: "with its supervisor", hogs: 2, quota: 20 * time.Millisecond, period: 400 * time.Millisecond, supervisor: true},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
+			if testing.Short() && !tt.supervisor {
+				t.Skip("the one with its supervisor starves the worker as well")
+			}
 			l := newLab(t)
 			g := newGroup(t, l, "cpu")
 			r := l.add("c1", 0, l.self())

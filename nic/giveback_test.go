@@ -231,7 +231,7 @@ func TestKilledWhileGivingBack(t *testing.T) {
 	l.rich()
 	step := 1
 	if testing.Short() {
-		step = 5
+		step = 10
 	}
 	for last := 0; last < 40; last += step {
 		before, rec := l.state(l.host, "ens5"), l.snapshot()

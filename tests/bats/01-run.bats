@@ -120,6 +120,7 @@ load helpers
 	done
 }
 
+# bats test_tags=guest-soak
 @test "the resource files show the container's own limits" {
 	start c1 --memory-limit 268435456 --cpu-quota 100000 --cpu-period 100000
 	has "meminfo" "$(cat_in c1 /proc/meminfo | tr -s ' ')" "MemTotal: 262144 kB" "MemAvailable:" "SwapTotal:"
@@ -142,6 +143,7 @@ load helpers
 	has "exec's time namespace" "$mine" "$(readlink "/proc/$(lab_pid c1)/ns/time")"
 }
 
+# bats test_tags=guest-soak
 @test "pause, resume, exec, metrics and kill work as under runc's own shim" {
 	start c1 --memory-limit 134217728 --annotation "$(nic "ip=$LAB_SUBNET.5/24")"
 	lab_ctr task pause c1

@@ -131,6 +131,7 @@ online_is() { [[ $(cat_in c1 /sys/devices/system/cpu/online) == "$1" ]]; }
 	[[ -z $words || $words -ge 14 ]] || fail "diskstats has lines of $words words"
 }
 
+# bats test_tags=guest-soak
 @test "the whole files parse as the kernel's do: same keys, same order" {
 	start c1 --memory-limit 268435456
 	local host mine key
@@ -327,6 +328,7 @@ no_trace() {
 	nic_is_back
 }
 
+# bats test_tags=guest-soak
 @test "a container with / of the host as rslave sees neither pins nor the view, also those that come later" {
 	start c2 --mount type=bind,src=/,dst=/host,options=rbind:rslave
 	start c1 --annotation "$(nic "ip=$LAB_SUBNET.5/24")" --memory-limit 134217728

@@ -12,12 +12,12 @@
 GUEST_GO='go:cgroup go:statedir go:nic go:egress go:resview/render go:resview go:lifecycle go:daemon'
 
 GUEST_BOOTS_6_12=(
-	"--kernel 6.12 --cgroup v2 --tags !guest-soak|$GUEST_GO bats:01-run bats:02-refusals bats:03-hooks bats:04-faults bats:05-view bats:06-limit bats:07-wrapper bats:sriov bats:netdevsim bats:hotplug bats:engines"
-	"--kernel 6.12 --systemd|bats:systemd"
+	"--kernel 6.12 --cgroup v2 --tags !guest-soak|$GUEST_GO bats:01-run bats:02-refusals bats:03-hooks bats:04-faults bats:05-view bats:06-limit bats:07-wrapper bats:sriov bats:netdevsim bats:hotplug"
+	"--kernel 6.12 --systemd --tags !guest-soak|bats:systemd"
 )
 
 GUEST_SOAK_6_12=(
-	"--kernel 6.12 --cgroup v2 --long|$GUEST_GO bats:08-install"
+	"--kernel 6.12 --cgroup v2 --long|$GUEST_GO bats:08-install bats:engines"
 )
 
 # The older kernel differs in cgroup v1, FUSE and mount calls.

@@ -27,12 +27,12 @@ say_soak() {
 	local options tests word file files=() tagged=()
 	while IFS='|' read -r options tests; do
 		for word in $tests; do
-			file=$here/../bats/${word#bats:}.bats
-			[[ -e $file ]] || continue
+			file=$(find "$here/bats" "$here/../bats" -name "${word#bats:}.bats")
+			[[ -n $file ]] || continue
 			if [[ $options == *guest-soak* ]]; then tagged+=("$file"); else files+=("$file"); fi
 		done
 	done < <(SOAK=yes boots "$1")
-	printf '# %s: %d tests of tests/bats run in make soak: those with the tag guest-soak, all of %s (tests/guest/plan.bash)\n' "$1" \
+	printf '# %s: %d bats tests run in make soak: those with the tag guest-soak, all of %s (tests/guest/plan.bash)\n' "$1" \
 		$(($(bats --count --filter-tags guest-soak "${tagged[@]}") + $(bats --count "${files[@]}"))) "$(printf '%s\n' "${files[@]##*/}" | paste -sd' ')"
 }
 

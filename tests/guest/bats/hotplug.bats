@@ -133,6 +133,7 @@ cloud_nic() { printf 'candor.dev/nic=pool=wire,mac=%s,ip=%s.5/24' "$MAC" "$SUBNE
 }
 
 # Two virtio NICs in one slot have the same place; only their addresses tell.
+# bats test_tags=guest-soak
 @test "another NIC in the slot of one that was pulled out is not taken for it" {
 	plug_in
 	start c1 --annotation "$(cloud_nic)"

@@ -97,6 +97,7 @@ listening() { lab_peer ss -Hltn sport = :5201 | grep -q .; }
 	lab_node ping -c 1 -W 3 "$LAB_PEER_IP"
 }
 
+# bats test_tags=guest-soak
 @test "a pool that names VFs by their PCI addresses" {
 	set_policy "s/^macs *=.*/pci = [\"${SRIOV_PF0%:00.0}:10.[0-9]\"]/"
 	start c1 --annotation "$(nic "ip=$LAB_SUBNET.5/24")"
@@ -147,6 +148,7 @@ vf_state() { lab_node ip -j link show dev "$1" | jq -c '.[0] | {ifname, address,
 	lab_node ip link set "$vf" netns "$$"
 }
 
+# bats test_tags=guest-soak
 @test "kill -9 of the shim: the VF is back" {
 	local pid
 	start c1 --annotation "$(nic "ip=$LAB_SUBNET.5/24")" --annotation candor.dev/egress-limit=50M
@@ -156,6 +158,7 @@ vf_state() { lab_node ip -j link show dev "$1" | jq -c '.[0] | {ifname, address,
 	vf_is_back 6
 }
 
+# bats test_tags=guest-soak
 @test "kill -9 of containerd, the shim and the container: candord gives the VF back" {
 	local pid shim containerd
 	start c1 --annotation "$(nic "ip=$LAB_SUBNET.5/24")" --annotation candor.dev/egress-limit=50M
