@@ -305,7 +305,7 @@ func nicConfig(g policy.Grant) nic.Config {
 		BestEffort: g.VF != nil && g.VF.BestEffort,
 	}
 	for _, r := range g.Routes {
-		cfg.Routes = append(cfg.Routes, nic.Route{Destination: r.Dst, Gateway: r.GW})
+		cfg.Routes = append(cfg.Routes, nic.Route{Destination: r.Dst, Gateway: r.GW, Metric: r.Metric, Table: r.Table})
 	}
 	return cfg
 }

@@ -57,6 +57,11 @@ type Config struct {
 type Route struct {
 	Destination netip.Prefix
 	Gateway     netip.Addr
+	// Metric is 0 for the kernel's default.
+	Metric int
+	// Table is 0 for the main table. To another one no rule leads: whoever
+	// asks for it makes them. From 10000 on they are candor's own.
+	Table int
 }
 
 // Attach moves the NIC of the record from the host to the target namespace and

@@ -315,6 +315,7 @@ func TestRequestsThatCannotBe(t *testing.T) {
 		"two gateways":      {func(_ *ledger.NIC, c *Config) { c.Gateways = addrs("192.168.50.1", "192.168.50.2") }, "both IPv4"},
 		"no gateway at all": {func(_ *ledger.NIC, c *Config) { c.Gateways, c.DefaultRoute = nil, true }, "neither request nor pool has a gateway"},
 		"default as route":  {func(_ *ledger.NIC, c *Config) { c.Routes = []Route{{Destination: prefixes("0.0.0.0/0")[0]}} }, "asked for by gateway"},
+		"candor's table":    {func(_ *ledger.NIC, c *Config) { c.Routes[0].Table = tableBase + 1 }, "table 10001 is one of candor's own"},
 		"mixed families":    {func(_ *ledger.NIC, c *Config) { c.Routes[0].Gateway = addrs("fd50::1")[0] }, "other family"},
 		"MTU below IPv6's":  {func(_ *ledger.NIC, c *Config) { c.MTU = 1000 }, "needs 1280|they need 1280"},
 		"NIC has gone away": {func(r *ledger.NIC, _ *Config) { r.Index = 4711 }, "is not on this node"},

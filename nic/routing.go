@@ -63,8 +63,10 @@ func checkRoutes(cfg Config, addresses []ledger.Address) error {
 		switch {
 		case !r.Destination.IsValid():
 			return errors.New("a route has no destination")
-		case r.Destination.Bits() == 0:
+		case r.Destination.Bits() == 0 && r.Table == 0:
 			return fmt.Errorf("route to %s: a default route is asked for by gateway and default-route", r.Destination)
+		case r.Table < 0 || r.Table >= tableBase:
+			return fmt.Errorf("route to %s: table %d is one of candor's own", r.Destination, r.Table)
 		case r.Gateway.IsValid() && r.Gateway.Is4() != r.Destination.Addr().Is4():
 			return fmt.Errorf("route to %s: its gateway %s is of the other family", r.Destination, r.Gateway)
 		case !has(r.Destination.Addr()):
@@ -104,8 +106,8 @@ func (n *Namespace) defaultRoute(gw netip.Addr) (string, error) {
 	return "", nil
 }
 
-// addRoutes adds the asked-for routes to the main table, and with a gateway also
-// to the NIC's own: what is sent from one of the NIC's addresses has to leave
+// addRoutes adds the asked-for routes to their tables, and with a gateway those of
+// the main one also to the NIC's own: what is sent from one of the NIC's addresses has to leave
 // through the NIC, or the network behind it drops it as spoofed.
 func (a *attach) addRoutes(context.Context) error {
 	for _, gw := range a.cfg.Gateways {
@@ -118,10 +120,18 @@ func (a *attach) addRoutes(context.Context) error {
 	}
 	for _, r := range a.cfg.Routes {
 		if err := a.addRoute(a.route(r)); err != nil {
-			return fmt.Errorf("to %s: %w", r.Destination, err)
+			return fmt.Errorf("to %s%s: %w", r.Destination, inTable(r.Table), err)
 		}
 	}
 	return nil
+}
+
+// inTable says where a route is, if that is not the main table.
+func inTable(table int) string {
+	if table == 0 {
+		return ""
+	}
+	return fmt.Sprintf(" in table %d", table)
 }
 
 // addDefault adds the default route to the main table. Of several NICs with a
@@ -154,7 +164,9 @@ func (a *attach) defaultVia(gw netip.Addr) ledger.Route {
 }
 
 func (a *attach) route(r Route) ledger.Route {
-	to := ledger.Route{Destination: r.Destination.Masked(), Gateway: r.Gateway, Protocol: unix.RTPROT_STATIC}
+	to := ledger.Route{
+		Destination: r.Destination.Masked(), Gateway: r.Gateway, Metric: r.Metric, Table: r.Table, Protocol: unix.RTPROT_STATIC,
+	}
 	if r.Gateway.IsValid() {
 		to.OnLink = a.outside(r.Gateway)
 	} else if r.Destination.Addr().Is4() {
@@ -199,7 +211,7 @@ func (a *attach) addTable(gw netip.Addr) error {
 		}
 	}
 	for _, r := range a.cfg.Routes {
-		if r.Destination.Addr().Is4() == gw.Is4() {
+		if r.Table == 0 && r.Destination.Addr().Is4() == gw.Is4() {
 			routes = append(routes, a.route(r))
 		}
 	}
@@ -209,7 +221,7 @@ func (a *attach) addTable(gw netip.Addr) error {
 		r.Table = table
 		// Two addresses may share a subnet, and a route may name one.
 		if err := a.addRoute(r); err != nil && !errors.Is(err, unix.EEXIST) {
-			return fmt.Errorf("to %s in table %d: %w", r.Destination, table, err)
+			return fmt.Errorf("to %s%s: %w", r.Destination, inTable(table), err)
 		}
 	}
 	return nil

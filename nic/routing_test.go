@@ -129,6 +129,67 @@ func TestGatewayOutsideTheSubnets(t *testing.T) {
 			t.Errorf("to %s: through %s by %s", to, dev, via)
 		}
 	}
+	// In the NIC's own table too.
+	for from, to := range map[string][2]string{"203.0.113.7": {"8.8.8.8", "169.254.1.1"}, "fd70::7": {"2001:db8::8", "fe80::1"}} {
+		if dev, via := l.routeTo(to[0], from); dev != "net0" || via != to[1] {
+			t.Errorf("to %s from %s: through %s by %s", to[0], from, dev, via)
+		}
+	}
+}
+
+// An IPv6 gateway that is no link-local address either is taken to be on the link.
+func TestIPv6GatewayOutsideTheSubnets(t *testing.T) {
+	t.Parallel()
+	l := newLab(t, "veth")
+	rec := l.snapshot()
+	l.mustAttach(rec, Config{Addresses: prefixes("fd70::7/128"), Gateways: addrs("fd71::1"), DefaultRoute: true})
+	for _, from := range []string{"", "fd70::7"} {
+		if dev, via := l.routeTo("2001:db8::8", from); dev != "net0" || via != "fd71::1" {
+			t.Errorf("from %q: through %s by %s", from, dev, via)
+		}
+	}
+}
+
+func TestRoutesWithMetricsAndTables(t *testing.T) {
+	t.Parallel()
+	l := newLab(t, "veth")
+	l.rich()
+	before, rec := l.state(l.host, "ens5"), l.snapshot()
+	to, gw := netip.MustParsePrefix("10.1.0.0/16"), netip.MustParseAddr("192.168.50.1")
+	cfg := full()
+	cfg.Routes = []Route{
+		{Destination: to, Gateway: netip.MustParseAddr("192.168.50.77"), Metric: 700},
+		{Destination: to, Gateway: gw, Metric: 50},
+		{Destination: to, Table: 100},
+		{Destination: netip.MustParsePrefix("0.0.0.0/0"), Gateway: gw, Metric: 5, Table: 100},
+		{Destination: netip.MustParsePrefix("::/0"), Gateway: netip.MustParseAddr("fd50::1"), Table: 100},
+	}
+	l.mustAttach(rec, cfg)
+	for _, from := range []string{"", "192.168.50.9"} {
+		if dev, via := l.routeTo("10.1.2.3", from); dev != "net0" || via != gw.String() {
+			t.Errorf("from %q: through %s by %q, want the route of the better metric", from, dev, via)
+		}
+	}
+	for _, want := range []struct{ table, route string }{
+		{"main", "10.1.0.0/16 via 192.168.50.77 dev net0 proto static metric 700"},
+		{"main", "10.1.0.0/16 via 192.168.50.1 dev net0 proto static metric 50"},
+		{"main", "default via 192.168.50.1 dev net0 proto static metric 4096"},
+		{"100", "default via 192.168.50.1 dev net0 proto static metric 5"},
+		{"100", "10.1.0.0/16 dev net0 proto static scope link"},
+		{itoa(tableOf(rec)), "10.1.0.0/16 via 192.168.50.1 dev net0 proto static metric 50"},
+	} {
+		if got := l.ip(l.container, "route show table "+want.table); !strings.Contains(got, want.route) {
+			t.Errorf("no %q in table %s:\n%s", want.route, want.table, got)
+		}
+	}
+	if got := l.ip(l.container, "-6 route show table 100"); !strings.Contains(got, "default via fd50::1 dev net0") {
+		t.Errorf("IPv6 in table 100:\n%s", got)
+	}
+	// No rule leads to a table that somebody asked for.
+	if rules := l.ip(l.container, "rule"); strings.Contains(rules, "lookup 100 ") || strings.Contains(rules, "lookup 100\n") {
+		t.Errorf("rules:\n%s", rules)
+	}
+	l.mustGiveBack(rec, before)
 }
 
 func TestTwoNICsInOneContainer(t *testing.T) {

@@ -148,14 +148,14 @@ func (s poolSettings) check() (Pool, error) {
 		pool.Gateways = append(pool.Gateways, gw)
 	}
 	for _, r := range s.Routes {
-		route, err := request.ParseRoute(r.Dst, r.GW)
+		route, err := request.ParseRoute(r.Dst, r.GW, r.Metric, r.Table)
 		if err == nil && route.GW.IsValid() {
 			err = pool.checkGateway(route.GW)
 		}
 		if err != nil {
 			return Pool{}, fmt.Errorf("routes: %w", err)
 		}
-		if slices.ContainsFunc(pool.Routes, func(o request.Route) bool { return o.Dst == route.Dst }) {
+		if slices.ContainsFunc(pool.Routes, route.Collides) {
 			return Pool{}, fmt.Errorf("routes: %q is given twice", r.Dst)
 		}
 		pool.Routes = append(pool.Routes, route)

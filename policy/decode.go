@@ -50,13 +50,15 @@ type poolSettings struct {
 }
 
 type routeSettings struct {
-	Dst string `toml:"dst"`
-	GW  string `toml:"gw"`
+	Dst    string `toml:"dst"`
+	GW     string `toml:"gw"`
+	Metric *int   `toml:"metric"`
+	Table  *int   `toml:"table"`
 }
 
 // keysIn returns the keys that may stand in a table, with what each has to be.
 func keysIn(table []string) map[string]string {
-	const text, list, boolean, whole = "a string", "a list of strings", "true or false", "a whole number"
+	const text, list, boolean, number = "a string", "a list of strings", "true or false", "a number number"
 	switch {
 	case len(table) == 0:
 		return map[string]string{
@@ -70,11 +72,11 @@ func keysIn(table []string) map[string]string {
 	case table[0] == "pools" && len(table) == 2:
 		return map[string]string{
 			"kind": text, "macs": list, "names": list, "pci": list, "drivers": list, "pfs": list,
-			"subnets": list, "gateways": list, "routes": "a list of {dst, gw}", "mtu": whole, "allow": list,
-			"permit": list, "numvfs": whole, "vlan": whole, "vlans": list, "min_tx_rate": text, "max_tx_rate": text,
+			"subnets": list, "gateways": list, "routes": "a list of {dst, gw, metric, table}", "mtu": number, "allow": list,
+			"permit": list, "numvfs": number, "vlan": number, "vlans": list, "min_tx_rate": text, "max_tx_rate": text,
 		}
 	case table[0] == "pools" && len(table) == 3 && table[2] == "routes":
-		return map[string]string{"dst": text, "gw": text}
+		return map[string]string{"dst": text, "gw": text, "metric": number, "table": number}
 	}
 	return nil
 }
@@ -121,7 +123,7 @@ func unknownKey(at string, key toml.Key) error {
 	}
 	// The key of an inline table in a list is named without the list.
 	if len(table) == 2 && table[0] == "pools" {
-		known = append(known, "dst", "gw")
+		known = append(known, "dst", "gw", "metric", "table")
 	}
 	near := request.Nearest(name, known)
 	if near != "" {

@@ -81,7 +81,7 @@ func TestGrantFillsInThePoolsDefaults(t *testing.T) {
 	routes := func(list ...string) (out []request.Route) {
 		for _, s := range list {
 			dst, gw, _ := strings.Cut(s, " ")
-			r, err := request.ParseRoute(dst, gw)
+			r, err := request.ParseRoute(dst, gw, nil, nil)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -89,6 +89,8 @@ func TestGrantFillsInThePoolsDefaults(t *testing.T) {
 		}
 		return out
 	}
+	// The one of pool cloud that is in a table of its own.
+	apart := request.Route{Dst: netip.MustParsePrefix("fd02::/16"), Metric: 50, Table: 100}
 	tests := map[string]struct {
 		caller, ask string
 		want        Grant // Pool, MAC and Interface left out
@@ -97,7 +99,7 @@ func TestGrantFillsInThePoolsDefaults(t *testing.T) {
 			"containerd:default", "pool=cloud,ip=192.168.1.5/25,ip=fd00:1::5/64,gateway=192.168.1.9,mtu=1300,default-route=true",
 			Grant{
 				Addresses: prefixes("192.168.1.5/25", "fd00:1::5/64"), Gateways: addrs("192.168.1.9"), MTU: 1300, DefaultRoute: true,
-				Routes: routes("10.0.0.0/8 192.168.1.254", "fd02::/16"),
+				Routes: append(routes("10.0.0.0/8 192.168.1.254"), apart),
 			},
 		},
 		"address alone": {
@@ -109,13 +111,13 @@ func TestGrantFillsInThePoolsDefaults(t *testing.T) {
 		},
 		"IPv6 address alone, link-local gateway": {
 			"containerd:default", "pool=cloud,ip=fd00:1::5",
-			Grant{Addresses: prefixes("fd00:1::5/64"), Gateways: addrs("fe80::1"), MTU: 1400, Routes: routes("fd02::/16")},
+			Grant{Addresses: prefixes("fd00:1::5/64"), Gateways: addrs("fe80::1"), MTU: 1400, Routes: []request.Route{apart}},
 		},
 		"both families": {
 			"containerd:default", "pool=cloud,ip=fd00:1::5,ip=192.168.1.5",
 			Grant{
 				Addresses: prefixes("fd00:1::5/64", "192.168.1.5/24"), Gateways: addrs("192.168.1.1", "fe80::1"), MTU: 1400,
-				Routes: routes("10.0.0.0/8 192.168.1.254", "fd02::/16"),
+				Routes: append(routes("10.0.0.0/8 192.168.1.254"), apart),
 			},
 		},
 		"longer prefix keeps the subnet's gateway": {

@@ -57,7 +57,7 @@ kind     = "hostnic"
 macs     = ["52:54:*", "52-54-0E-E5-00-F7"]
 subnets  = ["192.168.1.0/24", "fd00:1::/64"]
 gateways = ["192.168.1.1", "fe80::1"]
-routes   = [{dst = "10.0.0.0/8", gw = "192.168.1.254"}, {dst = "fd02::/16"}]
+routes   = [{dst = "10.0.0.0/8", gw = "192.168.1.254"}, {dst = "fd02::/16", metric = 50, table = 100}]
 mtu      = 1400
 allow    = ["containerd:default", "kubernetes:team-*"]
 `
@@ -105,7 +105,7 @@ capacity = "10G"
 				Subnets: prefixes("192.168.1.0/24", "fd00:1::/64"), Gateways: addrs("192.168.1.1", "fe80::1"),
 				Routes: []request.Route{
 					{Dst: netip.MustParsePrefix("10.0.0.0/8"), GW: netip.MustParseAddr("192.168.1.254")},
-					{Dst: netip.MustParsePrefix("fd02::/16")},
+					{Dst: netip.MustParsePrefix("fd02::/16"), Metric: 50, Table: 100},
 				},
 				MTU: 1400, Allow: []string{"containerd:default", "kubernetes:team-*"},
 			},
@@ -255,6 +255,11 @@ func TestLoadRefuses(t *testing.T) {
 		"link-local gateway, IPv4":   {pool(subnet + "gateways = ['fe80::1']"), `config config.toml: pools.p.gateways: "fe80::1" is in none of the pool's subnets, so that no NIC of the pool could reach it`},
 		"route unmasked":             {pool("routes = [{dst = '10.0.0.1/8'}]"), `config config.toml: pools.p.routes: dst: "10.0.0.1/8" is an address in a network, not the network; did you mean "10.0.0.0/8"?`},
 		"route twice":                {pool("routes = [{dst = '10.0.0.0/8'}, {dst = '10.0.0.0/8'}]"), `config config.toml: pools.p.routes: "10.0.0.0/8" is given twice`},
+		"route twice, metric":        {pool("routes = [{dst = '10.0.0.0/8', metric = 5}, {dst = '10.0.0.0/8', metric = 5}]"), `config config.toml: pools.p.routes: "10.0.0.0/8" is given twice`},
+		"route's metric 0":           {pool("routes = [{dst = '10.0.0.0/8', metric = 0}]"), `config config.toml: pools.p.routes: metric: "0" must be 1 to 2147483647`},
+		"route in candor's table":    {pool("routes = [{dst = '10.0.0.0/8', table = 10001}]"), `config config.toml: pools.p.routes: table: "10001" must be 1 to 252 or 256 to 9999`},
+		"default route of a pool":    {pool("routes = [{dst = '0.0.0.0/0'}]"), `config config.toml: pools.p.routes: dst: "0.0.0.0/0" is every address: use "gateway", with "default-route" if it is to win, or give the route a "table" of its own`},
+		"misspelt key of a route":    {pool("routes = [{dst = '10.0.0.0/8', metrics = 5}]"), `config config.toml:4:32: unknown key "pools.p.metrics"; did you mean "metric"?`},
 		"route beyond the subnets":   {pool(subnet + "routes = [{dst = '10.1.0.0/16', gw = '10.2.0.1'}]"), `config config.toml: pools.p.routes: "10.2.0.1" is in none of the pool's subnets, so that no NIC of the pool could reach it`},
 		"MTU too small":              {pool("mtu = 67"), `config config.toml: pools.p.mtu: 67 must be 68 to 65535`},
 		"MTU too small for IPv6":     {pool("subnets = ['fd00::/64']\nmtu = 1279"), `config config.toml: pools.p.mtu: 1279 must be 1280 to 65535`},

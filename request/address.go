@@ -93,22 +93,6 @@ func ParseAddr(s string) (netip.Addr, error) {
 	return a, asError(err)
 }
 
-// ParseRoute reads a route. gw may be empty: the destination is then reached on
-// the wire. The error is of type [*Error].
-func ParseRoute(dst, gw string) (Route, error) {
-	var r Route
-	var err *Error
-	if r.Dst, err = parseDestination(dst); err != nil {
-		return Route{}, err.in("dst")
-	}
-	if gw != "" {
-		if r.GW, err = parseAddr(gw); err != nil {
-			return Route{}, err.in("gw")
-		}
-	}
-	return r, asError(checkRoute(r))
-}
-
 // parseDestination reads the destination of a route.
 func parseDestination(s string) (netip.Prefix, *Error) {
 	if s == "" {
@@ -125,14 +109,11 @@ func parseDestination(s string) (netip.Prefix, *Error) {
 	return netip.Prefix{}, &Error{Value: s, Rule: `is not a network such as "10.1.0.0/16"`}
 }
 
-// checkDestination takes only a network's own address, and not that of
-// everything, which is what a gateway is for.
+// checkDestination takes only a network's own address.
 func checkDestination(p netip.Prefix) *Error {
 	switch {
 	case p.Addr().Is4In6():
 		return &Error{Value: p.String(), Rule: "is an IPv4 network in IPv6 dress"}
-	case p.Bits() == 0:
-		return &Error{Value: p.String(), Rule: `is every address: use "gateway", with "default-route" if it is to win`}
 	case p.Masked() != p:
 		return &Error{
 			Value: p.String(), Rule: "is an address in a network, not the network",

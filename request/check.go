@@ -50,7 +50,7 @@ func checkNIC(n *NIC) *Error {
 			return &Error{Field: "routes", Value: r.Dst.String(), Rule: mismatch("route", r.Dst.Addr())}
 		}
 		for _, other := range n.Routes[:i] {
-			if other.Dst == r.Dst {
+			if r.Collides(other) {
 				return &Error{Field: "routes", Value: r.Dst.String(), Rule: "is asked for twice"}
 			}
 		}
@@ -78,16 +78,6 @@ func checkVF(n *NIC) *Error {
 	}
 	if n.MaxTxRate != 0 && n.MinTxRate > n.MaxTxRate {
 		return &Error{Field: "min-tx-rate", Value: n.MinTxRate.String(), Rule: "is more than max-tx-rate, " + n.MaxTxRate.String()}
-	}
-	return nil
-}
-
-func checkRoute(r Route) *Error {
-	switch {
-	case !r.Dst.IsValid():
-		return &Error{Field: "dst", Rule: "is missing"}
-	case r.GW.IsValid() && r.GW.Is4() != r.Dst.Addr().Is4():
-		return &Error{Field: "gw", Value: r.GW.String(), Rule: "is not of the family of " + r.Dst.String()}
 	}
 	return nil
 }

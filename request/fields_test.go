@@ -136,6 +136,25 @@ func TestRoutes(t *testing.T) {
 		"empty gateway":        {`"routes":[{"dst":"10.1.0.0/16","gw":""}]`, "is empty"},
 		"own address":          {`"ips":["10.0.0.5/24"],"routes":[{"dst":"10.1.0.0/16","gw":"10.0.0.5"}]`, "own address"},
 		"family of no address": {`"ips":["10.0.0.5/24"],"routes":[{"dst":"fd01::/64"}]`, "IPv6 route for an IPv4-only NIC"},
+
+		"metric and table":        {`"routes":[{"dst":"10.1.0.0/16","gw":"10.0.0.1","metric":100,"table":9999}]`, ""},
+		"CNI's word for it":       {`"routes":[{"dst":"10.1.0.0/16","priority":2147483647}]`, ""},
+		"both words":              {`"routes":[{"dst":"10.1.0.0/16","metric":5,"priority":5}]`, `[0].routes[0].priority: is given twice: "metric" and "priority" are the same`},
+		"metric 0":                {`"routes":[{"dst":"10.1.0.0/16","metric":0}]`, `[0].routes[0].metric: "0" must be 1 to 2147483647`},
+		"metric as a string":      {`"routes":[{"dst":"10.1.0.0/16","metric":"5"}]`, `[0].routes[0].metric: "5" must be a number`},
+		"metric below 0":          {`"routes":[{"dst":"10.1.0.0/16","priority":-1}]`, `[0].routes[0].priority: "-1" must be a plain whole number`},
+		"misspelt metric":         {`"routes":[{"dst":"10.1.0.0/16","metrik":5}]`, `"metrik" is not a field; did you mean "metric"?`},
+		"lowest tables":           {`"routes":[{"dst":"10.1.0.0/16","table":1},{"dst":"10.1.0.0/16","table":252},{"dst":"10.1.0.0/16","table":256}]`, ""},
+		"table 0":                 {`"routes":[{"dst":"10.1.0.0/16","table":0}]`, `[0].routes[0].table: "0" must be 1 to 252 or 256 to 9999`},
+		"the main table":          {`"routes":[{"dst":"10.1.0.0/16","table":254}]`, `"254" is the main table, where a route without "table" goes`},
+		"a table of the kernel":   {`"routes":[{"dst":"10.1.0.0/16","table":255}]`, `"255" is a table of the kernel's own`},
+		"a table of candor":       {`"routes":[{"dst":"10.1.0.0/16","table":10000}]`, `"10000" must be 1 to 252 or 256 to 9999`},
+		"default in a table":      {`"routes":[{"table":100,"gw":"10.0.0.1","dst":"0.0.0.0/0"},{"dst":"::/0","table":100}]`, ""},
+		"default with a metric":   {`"routes":[{"dst":"::/0","metric":5}]`, `or give the route a "table" of its own`},
+		"default that is none":    {`"routes":[{"dst":"10.0.0.0/0","table":100}]`, `did you mean "0.0.0.0/0"?`},
+		"same but for metric":     {`"routes":[{"dst":"10.1.0.0/16"},{"dst":"10.1.0.0/16","metric":5},{"dst":"10.1.0.0/16","metric":6}]`, ""},
+		"same with metric":        {`"routes":[{"dst":"10.1.0.0/16","metric":5},{"dst":"10.1.0.0/16","priority":5,"gw":"10.0.0.1"}]`, `"10.1.0.0/16" is asked for twice`},
+		"the kernel's own for v6": {`"routes":[{"dst":"fd01::/64"},{"dst":"fd01::/64","metric":1024}]`, `"fd01::/64" is asked for twice`},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -148,17 +167,25 @@ func TestRoutes(t *testing.T) {
 }
 
 func TestChecksForThePolicy(t *testing.T) {
-	if _, err := ParseRoute("10.1.0.0/16", ""); err != nil {
+	if _, err := ParseRoute("10.1.0.0/16", "", nil, nil); err != nil {
 		t.Error(err)
 	}
-	if _, err := ParseRoute("10.1.0.1/16", ""); err == nil || err.Error() != `dst: "10.1.0.1/16" is an address in a network, not the network; did you mean "10.1.0.0/16"?` {
+	if _, err := ParseRoute("10.1.0.1/16", "", nil, nil); err == nil || err.Error() != `dst: "10.1.0.1/16" is an address in a network, not the network; did you mean "10.1.0.0/16"?` {
 		t.Error(err)
 	}
-	if _, err := ParseRoute("10.1.0.0/16", "fd00::1"); err == nil {
+	if _, err := ParseRoute("10.1.0.0/16", "fd00::1", nil, nil); err == nil {
 		t.Error("took a gateway of another family")
 	}
-	if _, err := ParseRoute("10.1.0.0/16", "x"); err == nil {
+	if _, err := ParseRoute("10.1.0.0/16", "x", nil, nil); err == nil {
 		t.Error("took x for a gateway")
+	}
+	if r, err := ParseRoute("0.0.0.0/0", "10.0.0.1", ptr(5), ptr(100)); err != nil || r.Metric != 5 || r.Table != 100 {
+		t.Errorf("%+v, %v", r, err)
+	}
+	for _, route := range []struct{ metric, table *int }{{metric: ptr(0)}, {table: ptr(0)}, {table: ptr(10001)}} {
+		if _, err := ParseRoute("10.1.0.0/16", "", route.metric, route.table); err == nil {
+			t.Errorf("took %+v", route)
+		}
 	}
 	if _, err := ParseAddr("10.0.0.1"); err != nil {
 		t.Error(err)

@@ -36,6 +36,7 @@ func FuzzParse(f *testing.F) {
 		{"nics", `[{"pool":"p"},{"pool":"q","interface":"net0"},{"pool":"r","default-route":["10.0.0.1"]}]`},
 		{"nics", `[{"pool":"p","default-route":[]},{"pool":"p","ips":["1:2:3:4:5:6::8"]}]`},
 		{"nics", `[{"pool":"p","interface":"\"<&>\\"}]`},
+		{"nics", `[{"pool":"p","routes":[{"dst":"::/0","table":256,"metric":1},{"dst":"::/0","table":256,"priority":1024}]}]`},
 		{"nics", `[]`},
 		{"nics", `[{"pool":"p","pool":"q"}]`},
 		{"egress-limit", "1.5G"},

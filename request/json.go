@@ -167,30 +167,7 @@ func (w *walker) routes(n *NIC, f field) *Error {
 		return wrongType(tok, "a list of objects")
 	}
 	return w.list(func() *Error {
-		var r Route
-		err := w.object(`an object such as {"dst":"10.1.0.0/16","gw":"10.0.0.1"}`, func(name string) *Error {
-			if name != "dst" && name != "gw" {
-				return unknownField(name, []string{"dst", "gw"})
-			}
-			tok := w.next()
-			s, ok := tok.(string)
-			if !ok {
-				return wrongType(tok, "a string").in(name)
-			}
-			var err *Error
-			if name == "dst" {
-				r.Dst, err = parseDestination(s)
-			} else {
-				r.GW, err = parseAddr(s)
-			}
-			if err != nil {
-				return err.in(name)
-			}
-			return nil
-		})
-		if err == nil {
-			err = checkRoute(r)
-		}
+		r, err := w.route()
 		if err != nil {
 			return err
 		}

@@ -52,8 +52,10 @@ type printedNIC struct {
 }
 
 type printedRoute struct {
-	Dst netip.Prefix `json:"dst"`
-	GW  *netip.Addr  `json:"gw,omitempty"`
+	Dst    netip.Prefix `json:"dst"`
+	GW     *netip.Addr  `json:"gw,omitempty"`
+	Metric int          `json:"metric,omitempty"`
+	Table  int          `json:"table,omitempty"`
 }
 
 func printNICs(list []NIC) string {
@@ -68,7 +70,7 @@ func printNICs(list []NIC) string {
 			p.IPs = append(p.IPs, ip.String())
 		}
 		for _, r := range n.Routes {
-			route := printedRoute{Dst: r.Dst}
+			route := printedRoute{Dst: r.Dst, Metric: r.Metric, Table: r.Table}
 			if r.GW.IsValid() {
 				route.GW = &r.GW
 			}

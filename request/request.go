@@ -140,6 +140,10 @@ type Route struct {
 	// GW is the zero Addr where the destination is reached on the wire,
 	// without a gateway.
 	GW netip.Addr
+	// Metric is 0 for the kernel's default.
+	Metric int
+	// Table is 1..252 or 256..9999; 0 is the main table.
+	Table int
 }
 
 // Empty reports whether nothing is asked for.

@@ -39,6 +39,7 @@ func TestParseReadsWhatIsAskedFor(t *testing.T) {
 		Routes: []Route{
 			{Dst: netip.MustParsePrefix("10.1.0.0/16"), GW: netip.MustParseAddr("10.0.0.1")},
 			{Dst: netip.MustParsePrefix("10.2.0.0/16")},
+			{Dst: netip.MustParsePrefix("0.0.0.0/0"), GW: netip.MustParseAddr("10.0.0.1"), Metric: 7, Table: 100},
 		},
 		MTU: 9000, VLAN: ptr(100), QoS: ptr(3), Proto: "802.1q", SpoofChk: ptr(true), Trust: ptr(false),
 		LinkState: "auto", MinTxRate: 100e6, MaxTxRate: 1e9,
@@ -75,7 +76,8 @@ func TestParseReadsWhatIsAskedFor(t *testing.T) {
 		"list with every field": {
 			map[string]string{KeyNICs: ` [ {"pool":"fast","interface":"net0","mac":"52:54:00:00:00:01",
 				"ips":["10.0.0.5/24","fd00::5/64"],"gateway":["10.0.0.1"],
-				"routes":[{"dst":"10.1.0.0/16","gw":"10.0.0.1"},{"dst":"10.2.0.0/16"}],
+				"routes":[{"dst":"10.1.0.0/16","gw":"10.0.0.1"},{"dst":"10.2.0.0/16"},
+					{"dst":"0.0.0.0/0","gw":"10.0.0.1","priority":7,"table":100}],
 				"mtu":9000,"vlan":100,"qos":3,"proto":"802.1q","spoofchk":true,"trust":false,"link-state":"auto",
 				"min-tx-rate":"100M","max-tx-rate":"1G"} ] `},
 			Request{NICs: []NIC{full}},
