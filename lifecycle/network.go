@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 	"time"
 
 	"candor.dev/candor/ledger"
@@ -15,11 +16,12 @@ import (
 )
 
 // undoTimeout is what giving back may take after an attach that ran out of its
-// own time: together they stay below the hook's timeout of 10 s.
+// own time: together they stay below the hook's timeout.
 const undoTimeout = 3 * time.Second
 
 // AttachNetwork gives the container the NICs and the egress limit that its
-// annotations ask for and the policy grants to the caller. Where it returns an
+// annotations ask for and the policy grants to the caller. It waits for NICs that
+// are not there yet where their pool says so ([policy.Policy.WaitFor]). Where it returns an
 // error the node is as it was before. Asked again for the same container, it
 // finds the work done and does nothing.
 func (n *Node) AttachNetwork(ctx context.Context, c Container, p *policy.Policy, caller string) error {
@@ -62,7 +64,7 @@ func (n *Node) AttachNetwork(ctx context.Context, c Container, p *policy.Policy,
 		return errors.New("the container has the host's network namespace: it can be given neither NIC nor limit; run it with a network namespace of its own")
 	}
 
-	a := attachment{node: n, host: host, target: target, grants: grants}
+	a := attachment{node: n, host: host, target: target, asked: grants}
 	if !c.Late {
 		a.hint = hintNotLate
 	}
@@ -74,7 +76,7 @@ func (n *Node) AttachNetwork(ctx context.Context, c Container, p *policy.Policy,
 	if req.EgressLimit != 0 {
 		a.record.Egress = &ledger.Egress{LimitBits: uint64(req.EgressLimit)}
 	}
-	return a.run(ctx)
+	return a.runOnceItIsThere(ctx)
 }
 
 func grant(p *policy.Policy, caller string, req request.Request) ([]policy.Grant, error) {
@@ -99,8 +101,9 @@ func grant(p *policy.Policy, caller string, req request.Request) ([]policy.Grant
 type attachment struct {
 	node         *Node
 	host, target *nic.Namespace
-	grants       []policy.Grant
-	hint         string // see shape
+	asked        []policy.Grant
+	grants       []policy.Grant // what was asked for, with what the NICs have on the host
+	hint         string         // see shape
 	record       *ledger.Record
 	lock         *ledger.Lock
 }
@@ -174,6 +177,7 @@ func (a *attachment) reserve(ctx context.Context) (done bool, err error) {
 	if err := a.node.checkShared(a.record); err != nil {
 		return false, err
 	}
+	a.grants, a.record.NICs = slices.Clone(a.asked), nil
 	for i, g := range a.grants {
 		chosen, err := a.node.choose(a.host, g, a.record)
 		if err != nil {
@@ -260,7 +264,7 @@ func (n *Node) chooseHostNIC(host *nic.Namespace, g policy.Grant, r *ledger.Reco
 	if holder := n.holderOf(append(records, r), func(held *ledger.NIC) bool { return held.MAC == mac || held.PermanentMAC == mac }); holder != nil {
 		return ledger.NIC{}, fmt.Errorf("nic %s is %s: it comes back when that one is deleted (see 'candor list')", mac, heldBy(holder))
 	}
-	link, err := nic.Find(host, nic.Selector{MAC: g.MAC, MACs: g.Pool.MACs, Names: g.Pool.Names, PCI: g.Pool.PCI, Drivers: g.Pool.Drivers})
+	link, err := nic.Find(host, selector(g))
 	if err != nil {
 		return ledger.NIC{}, fmt.Errorf("pool %s: %w", g.Pool.Name, err)
 	}

@@ -170,6 +170,13 @@ func (s poolSettings) check() (Pool, error) {
 		}
 		pool.MTU = int(*s.MTU)
 	}
+	if s.Wait != nil {
+		wait, err := checkWait(*s.Wait)
+		if err != nil {
+			return Pool{}, fmt.Errorf("wait: %w", err)
+		}
+		pool.Wait = wait
+	}
 	return pool, nil
 }
 
@@ -200,6 +207,9 @@ func (s poolSettings) checkKind() error {
 	case KindVF:
 		if len(s.PFs) == 0 {
 			return fmt.Errorf("kind: a %s pool needs pfs: without them it holds no NIC", KindVF)
+		}
+		if s.Wait != nil {
+			return fmt.Errorf("wait: is for kind %q, and this pool is of kind %q", KindHostNIC, KindVF)
 		}
 		if len(s.Names)+len(s.PCI) > 0 {
 			return fmt.Errorf("kind: names and pci are for kind %q, and this pool is of kind %q: it has pfs", KindHostNIC, KindVF)

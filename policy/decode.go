@@ -40,6 +40,7 @@ type poolSettings struct {
 	Routes   []routeSettings `toml:"routes"`
 	MTU      *int64          `toml:"mtu"`
 	Permit   []string        `toml:"permit"`
+	Wait     *string         `toml:"wait"`
 	Allow    []string        `toml:"allow"`
 
 	NumVFs    *int64   `toml:"numvfs"`
@@ -73,6 +74,7 @@ func keysIn(table []string) map[string]string {
 		return map[string]string{
 			"kind": text, "macs": list, "names": list, "pci": list, "drivers": list, "pfs": list,
 			"subnets": list, "gateways": list, "routes": "a list of {dst, gw, metric, table}", "mtu": number, "allow": list,
+			"wait":   `a duration such as "10s"`,
 			"permit": list, "numvfs": number, "vlan": number, "vlans": list, "min_tx_rate": text, "max_tx_rate": text,
 		}
 	case table[0] == "pools" && len(table) == 3 && table[2] == "routes":

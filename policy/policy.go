@@ -12,6 +12,7 @@ import (
 	"io/fs"
 	"net/netip"
 	"path/filepath"
+	"time"
 
 	"candor.dev/candor/request"
 )
@@ -85,6 +86,9 @@ type Pool struct {
 	Gateways []netip.Addr
 	Routes   []request.Route
 	MTU      int
+	// Wait is how long a NIC of a hostnic pool may take to appear on the
+	// host; 0 is not at all.
+	Wait time.Duration
 	// Allow are globs (path.Match) for the callers; with none, nobody.
 	Allow []string
 }

@@ -9,6 +9,7 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"time"
 
 	"candor.dev/candor/request"
 )
@@ -59,6 +60,7 @@ subnets  = ["192.168.1.0/24", "fd00:1::/64"]
 gateways = ["192.168.1.1", "fe80::1"]
 routes   = [{dst = "10.0.0.0/8", gw = "192.168.1.254"}, {dst = "fd02::/16", metric = 50, table = 100}]
 mtu      = 1400
+wait     = "2.5s"
 allow    = ["containerd:default", "kubernetes:team-*"]
 `
 
@@ -107,7 +109,7 @@ capacity = "10G"
 					{Dst: netip.MustParsePrefix("10.0.0.0/8"), GW: netip.MustParseAddr("192.168.1.254")},
 					{Dst: netip.MustParsePrefix("fd02::/16"), Metric: 50, Table: 100},
 				},
-				MTU: 1400, Allow: []string{"containerd:default", "kubernetes:team-*"},
+				MTU: 1400, Wait: 2500 * time.Millisecond, Allow: []string{"containerd:default", "kubernetes:team-*"},
 			},
 		},
 		ResourceView: ResourceView{Enabled: false, Required: true},
@@ -261,6 +263,12 @@ func TestLoadRefuses(t *testing.T) {
 		"default route of a pool":    {pool("routes = [{dst = '0.0.0.0/0'}]"), `config config.toml: pools.p.routes: dst: "0.0.0.0/0" is every address: use "gateway", with "default-route" if it is to win, or give the route a "table" of its own`},
 		"misspelt key of a route":    {pool("routes = [{dst = '10.0.0.0/8', metrics = 5}]"), `config config.toml:4:32: unknown key "pools.p.metrics"; did you mean "metric"?`},
 		"route beyond the subnets":   {pool(subnet + "routes = [{dst = '10.1.0.0/16', gw = '10.2.0.1'}]"), `config config.toml: pools.p.routes: "10.2.0.1" is in none of the pool's subnets, so that no NIC of the pool could reach it`},
+		"wait in a vf pool":          {"[pools.p]\nkind = 'vf'\npfs = ['x']\nwait = '1s'", `config config.toml: pools.p.wait: is for kind "hostnic", and this pool is of kind "vf"`},
+		"wait without a unit":        {pool("wait = '10'"), `config config.toml: pools.p.wait: "10" has no unit; did you mean "10s"?`},
+		"wait as a number":           {pool("wait = 10"), `config config.toml:4:8: pools.p.wait must be a duration such as "10s"`},
+		"wait that is none":          {pool("wait = 'ten'"), `config config.toml: pools.p.wait: "ten" is not a duration such as "10s"`},
+		"wait below 0":               {pool("wait = '-1s'"), `config config.toml: pools.p.wait: "-1s" must be 0s to 60s`},
+		"wait too long":              {pool("wait = '61s'"), `config config.toml: pools.p.wait: "61s" must be 0s to 60s`},
 		"MTU too small":              {pool("mtu = 67"), `config config.toml: pools.p.mtu: 67 must be 68 to 65535`},
 		"MTU too small for IPv6":     {pool("subnets = ['fd00::/64']\nmtu = 1279"), `config config.toml: pools.p.mtu: 1279 must be 1280 to 65535`},
 		"MTU too large":              {pool("mtu = 65536"), `config config.toml: pools.p.mtu: 65536 must be 68 to 65535`},
@@ -271,6 +279,19 @@ func TestLoadRefuses(t *testing.T) {
 				t.Errorf("got  %s\nwant %s", got, tt.want)
 			}
 		})
+	}
+}
+
+func TestLongestWaitOfARequestsPools(t *testing.T) {
+	p := &Policy{Pools: map[string]Pool{"a": {Wait: time.Second}, "b": {Wait: 3 * time.Second}, "c": {}}}
+	for pools, want := range map[string]time.Duration{"": 0, "c": 0, "a": time.Second, "a c b": 3 * time.Second, "nosuch": 0} {
+		var r request.Request
+		for _, pool := range strings.Fields(pools) {
+			r.NICs = append(r.NICs, request.NIC{Pool: pool})
+		}
+		if got := p.WaitFor(r); got != want {
+			t.Errorf("%q: %s, want %s", pools, got, want)
+		}
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 )
@@ -30,15 +31,15 @@ const (
 	stagePoststop      = "poststop"
 )
 
-// defaultHookTimeout is in seconds.
-const defaultHookTimeout = 10
+// hookTimeout is how long a hook may take that waits for nothing.
+const hookTimeout = 10 * time.Second
 
 // hook is specs.Hook with the order of keys that people write.
 type hook struct {
 	Path    string   `json:"path"`
 	Args    []string `json:"args"`
 	Env     []string `json:"env"`
-	Timeout int      `json:"timeout"`
+	Timeout int      `json:"timeout"` // in seconds
 }
 
 // newHook makes the entry of one of candor's hooks. The environment is never
@@ -46,13 +47,14 @@ type hook struct {
 // with it (runc#4323).
 func newHook(name string, o Options) []byte {
 	h := hook{
-		Path:    filepath.Join(o.HookDir, name),
-		Env:     []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin"},
-		Timeout: o.HookTimeout,
+		Path: filepath.Join(o.HookDir, name),
+		Env:  []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin"},
 	}
-	if h.Timeout == 0 {
-		h.Timeout = defaultHookTimeout
+	timeout := hookTimeout
+	if name == HookNet {
+		timeout += o.Wait
 	}
+	h.Timeout = int((timeout + time.Second - 1) / time.Second) // rounded up
 	h.Args = []string{h.Path}
 	if o.ConfigPath != "" {
 		h.Args = append(h.Args, "--config", o.ConfigPath)

@@ -31,8 +31,9 @@ type Options struct {
 	// Uptime is the node's boottime clock; 0 means unknown, and no time
 	// namespace.
 	Uptime time.Duration
-	// HookTimeout is in seconds; 0 means 10.
-	HookTimeout int
+	// Wait is how long the policy lets the network hook wait for NICs that are
+	// not there yet. Its timeout is longer by that.
+	Wait time.Duration
 	// Restore says that the container comes out of a checkpoint. Its mounts
 	// and clocks are those of the image, so that it gets no view.
 	Restore bool

@@ -25,7 +25,8 @@ import (
 )
 
 // deadline is what a hook allows itself: with the undo after it, it stays below
-// the 10 s after which the runtime would kill it half way.
+// the 10 s after which the runtime would kill it half way. One that waits for NICs
+// has as much more as the policy lets it wait, and so has its timeout in the spec.
 const deadline = 6 * time.Second
 
 // maxStateBytes bounds the state that is read from standard input.
@@ -51,7 +52,9 @@ type Hook struct {
 	// runc has removed the container by then, would report a delete that
 	// failed, and never call again (runc#4363).
 	AfterEnd bool
-	Run      func(context.Context, Call) error
+	// Waits is set for a hook that waits for NICs, where the policy says so.
+	Waits bool
+	Run   func(context.Context, Call) error
 }
 
 // Main runs the hook and returns the exit status: 0, 1 when it could not do its
@@ -134,7 +137,7 @@ func (h Hook) read(o options, stdin io.Reader) (call Call, stateDir string, err 
 
 // run does the hook's work where pid 1's mounts are.
 func (h Hook) run(call Call, stateDir string) error {
-	ctx, cancel := context.WithTimeout(context.Background(), deadline)
+	ctx, cancel := context.WithTimeout(context.Background(), h.deadline(call))
 	defer cancel()
 	return statedir.InHostMounts(func() (err error) {
 		log := journal.New(stateDir, h.Name)
@@ -147,6 +150,17 @@ func (h Hook) run(call Call, stateDir string) error {
 		}
 		return nil
 	})
+}
+
+func (h Hook) deadline(call Call) time.Duration {
+	if !h.Waits {
+		return deadline
+	}
+	req, err := request.Parse(call.Container.Spec.Annotations)
+	if err != nil {
+		return deadline // for the work to tell
+	}
+	return deadline + call.Policy.WaitFor(req)
 }
 
 // options are a hook's arguments, read by hand: a flag package costs more than

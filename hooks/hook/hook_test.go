@@ -8,7 +8,10 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
+	"candor.dev/candor/policy"
+	"candor.dev/candor/request"
 	"candor.dev/candor/statedir"
 )
 
@@ -98,6 +101,23 @@ func TestFailureIsOneLineAndAnExitStatus(t *testing.T) {
 	code, stderr := run(t, false, `{"id":"c1","pid":1,"bundle":"`+bundle(t, `{}`)+`"}`, fail)
 	if code != 1 || !strings.Contains(stderr, "container c1: no such luck; at all") {
 		t.Errorf("exit status %d, %q", code, stderr)
+	}
+}
+
+// A pool may let the network hook wait, and no other one.
+func TestDeadlineGrowsByTheWaitOfThePool(t *testing.T) {
+	p := &policy.Policy{Pools: map[string]policy.Pool{"late": {Wait: 7 * time.Second}}}
+	for annotation, want := range map[string]time.Duration{
+		"pool=late,mac=52:54:00:00:00:01": deadline + 7*time.Second, "pool=other": deadline, "nonsense": deadline,
+	} {
+		call := Call{Policy: p}
+		call.Container.Spec.Annotations = map[string]string{request.KeyNIC: annotation}
+		if got := (Hook{Waits: true}).deadline(call); got != want {
+			t.Errorf("%s: %s, want %s", annotation, got, want)
+		}
+		if got := (Hook{}).deadline(call); got != deadline {
+			t.Errorf("%s: a hook that does not wait has %s", annotation, got)
+		}
 	}
 }
 

@@ -12,6 +12,7 @@ func main() {
 	hook.Hook{
 		Name:    "candor-prestart-net",
 		Summary: "gives a container its NICs and its egress limit",
+		Waits:   true,
 		Run: func(ctx context.Context, c hook.Call) error {
 			return c.Node.AttachNetwork(ctx, c.Container, c.Policy, c.Caller)
 		},

@@ -205,7 +205,7 @@ func (c Container) options(ctx context.Context, p *policy.Policy, caller string,
 	dir, hooksErr := hookDir(p)
 	o := specgen.Options{
 		HookDir: dir, StateDir: p.StateDir, Caller: caller,
-		ResourceView: p.ResourceView.Enabled, Restore: c.Restore,
+		ResourceView: p.ResourceView.Enabled, Restore: c.Restore, Wait: p.WaitFor(req),
 	}
 	if c.ConfigPath != policy.DefaultPath {
 		o.ConfigPath = c.ConfigPath

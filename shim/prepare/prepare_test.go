@@ -2,7 +2,9 @@ package prepare
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -103,6 +105,34 @@ const (
 	noView = `"candor.dev/resource-view":"off"`
 	oneNIC = `"candor.dev/nic":"pool=cloud,mac=52:54:00:00:00:01",` + noView
 )
+
+// The network hook of a container whose pool waits for its NIC may take longer.
+func TestWaitOfThePoolIsInTheHooksTimeout(t *testing.T) {
+	n := newNode(t, `"candor.dev/nic":"pool=late,mac=52:54:00:00:00:01"`)
+	n.policy(t, "[pools.late]\nkind = 'hostnic'\nmacs = ['52:54:*']\nallow = ['containerd:default']\nwait = '2.5s'\n")
+	if _, err := n.container("containerd:default").Run(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	var spec struct {
+		Hooks map[string][]struct {
+			Path    string
+			Timeout int
+		}
+	}
+	if err := json.Unmarshal([]byte(n.read(t)), &spec); err != nil {
+		t.Fatal(err)
+	}
+	got := map[string]int{}
+	for _, hooks := range spec.Hooks {
+		for _, h := range hooks {
+			got[filepath.Base(h.Path)] = h.Timeout
+		}
+	}
+	want := map[string]int{specgen.HookNet: 13, specgen.HookView: 10, specgen.HookPoststop: 10}
+	if !maps.Equal(got, want) {
+		t.Errorf("timeouts %v, want %v", got, want)
+	}
+}
 
 func TestRunPatchesTheBundle(t *testing.T) {
 	n := newNode(t, oneNIC)
