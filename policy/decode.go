@@ -59,7 +59,7 @@ type routeSettings struct {
 
 // keysIn returns the keys that may stand in a table, with what each has to be.
 func keysIn(table []string) map[string]string {
-	const text, list, boolean, number = "a string", "a list of strings", "true or false", "a number number"
+	const text, list, boolean, number = "a string", "a list of strings", "true or false", "a whole number"
 	switch {
 	case len(table) == 0:
 		return map[string]string{
