@@ -63,6 +63,9 @@ func (n *Node) AttachNetwork(ctx context.Context, c Container, p *policy.Policy,
 	if shared {
 		return errors.New("the container has the host's network namespace: it can be given neither NIC nor limit; run it with a network namespace of its own")
 	}
+	if err := n.createVFs(ctx, host, grants); err != nil {
+		return err
+	}
 
 	a := attachment{node: n, host: host, target: target, asked: grants}
 	if !c.Late {
@@ -109,9 +112,6 @@ type attachment struct {
 }
 
 func (a *attachment) run(ctx context.Context) (err error) {
-	if err := a.node.createVFs(ctx, a.host, a.grants); err != nil {
-		return err
-	}
 	done, err := a.reserve(ctx)
 	if err != nil || done {
 		return err

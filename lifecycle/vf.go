@@ -35,15 +35,15 @@ func (e *ExhaustedError) Error() string {
 	return fmt.Sprintf("pool %s is exhausted: of its %d VFs %s (see 'candor list')", e.Pool, e.VFs, strings.Join(parts, ", "))
 }
 
-// createVFs makes the VFs of the PFs that have none, for the pools that say so. It
-// takes seconds, and so has a lock for each PF and not the allocator's, for which
-// every container waits.
+// createVFs makes the VFs of the PFs that have none, for the pools that say so, and
+// waits for those that another makes. It takes seconds, and so has a lock for each PF
+// and not the allocator's, for which every container waits.
 func (n *Node) createVFs(ctx context.Context, host *nic.Namespace, grants []policy.Grant) error {
 	for _, g := range grants {
 		if g.VF == nil || g.Pool.VF.NumVFs == 0 {
 			continue
 		}
-		pfs, err := nic.PFsWithoutVFs(host, vfSelector(g.Pool))
+		pfs, err := nic.PFs(host, vfSelector(g.Pool))
 		if err != nil {
 			return fmt.Errorf("pool %s: %w", g.Pool.Name, err)
 		}

@@ -32,33 +32,65 @@ type vfLab struct {
 	pfs []string // PCI addresses
 }
 
-// newVFLab takes the PFs from the machine and gives each so many VFs.
-func newVFLab(t *testing.T, vfs int) *vfLab {
+// vfsOfEach is how many VFs each PF has when a test begins and when it ends.
+const vfsOfEach = 2
+
+// TestVFs has one lab for all: to bring the PFs up takes seconds.
+func TestVFs(t *testing.T) {
+	l := newVFLab(t)
+	for _, tt := range []struct {
+		name string
+		run  func(*testing.T, *vfLab)
+	}{
+		{"set up as asked for, and back as it was", vfIsSetUpAsAskedForAndComesBackAsItWas},
+		{"left as it is where nothing is asked for", vfThatAsksForNothingIsLeftAsItIs},
+		{"what the driver refuses is an error, or put up with", whatTheDriverRefusesIsAnErrorOrPutUpWith},
+		{"spread over the PFs, and exhaustion names the holders", vfsAreSpreadAndExhaustionNamesTheHolders},
+		{"never one that the host uses", vfThatTheHostUsesIsNeverGiven},
+		{"the MAC of another is refused", macOfAnotherIsRefused},
+		{"made only from none, and only where the pool says so", vfsAreMadeOnlyFromNoneAndOnlyWhereThePoolSaysSo},
+		{"gone while held", vfsThatGoAwayWhileHeld},
+	} {
+		t.Run(tt.name, func(t *testing.T) { tt.run(t, l.in(t)) })
+	}
+}
+
+// in is the lab in a test of its own.
+func (l *vfLab) in(t *testing.T) *vfLab {
+	inner := *l.lab
+	inner.T = t
+	in := &vfLab{lab: &inner, pfs: l.pfs}
+	in.policy.Pools["fast"] = policy.Pool{
+		Name: "fast", Kind: policy.KindVF, MACs: []string{"02:*"}, Allow: []string{"containerd:*"},
+		Permit:  []string{"trust", "spoofchk-off", "promisc", "allmulti"},
+		Subnets: []netip.Prefix{netip.MustParsePrefix("198.18.9.0/24")},
+		VF:      policy.VFPool{PFs: []policy.PF{{Device: l.pfs[0]}}, VLANs: []policy.Range{{First: 1, Last: 4000}}, MinTxRate: 1e9},
+	}
+	return in
+}
+
+// newVFLab takes the PFs from the machine and gives each its VFs.
+func newVFLab(t *testing.T) *vfLab {
 	t.Helper()
 	pfs := strings.Fields(os.Getenv(pfsEnv))
 	if len(pfs) != 2 {
 		t.Skipf("needs two SR-IOV PFs of its own (%s): runs in the test guest", pfsEnv)
 	}
 	l := &vfLab{lab: newLab(t), pfs: pfs}
+	machines := map[string]string{} // their names
 	for _, pf := range pfs {
-		l.take(pf)
+		machines[pf] = l.take(pf)
 		name := l.linkOf(pf)
 		l.ip("link", "set", name, "up")
 		l.within(10*time.Second, name+" has a link", func() bool { return strings.Contains(l.ip("link", "show", name), "LOWER_UP") })
-		l.setVFs(pf, vfs)
+		l.setVFs(pf, vfsOfEach)
 	}
 	l.Cleanup(func() {
 		for _, pf := range pfs {
 			l.setVFs(pf, 0)
-			l.ip("link", "set", l.linkOf(pf), "down", "netns", "1")
+			l.ip("link", "set", l.linkOf(pf), "down", "netns", "1", "name", machines[pf])
 		}
 	})
-	l.policy.Pools["fast"] = policy.Pool{
-		Name: "fast", Kind: policy.KindVF, MACs: []string{"02:*"}, Allow: []string{"containerd:*"},
-		Permit:  []string{"trust", "spoofchk-off", "promisc", "allmulti"},
-		Subnets: []netip.Prefix{netip.MustParsePrefix("198.18.9.0/24")},
-		VF:      policy.VFPool{PFs: []policy.PF{{Device: pfs[0]}}, VLANs: []policy.Range{{First: 1, Last: 4000}}, MinTxRate: 1e9},
-	}
 	return l
 }
 
@@ -104,9 +136,14 @@ func (l *vfLab) linkOf(address string) string {
 	return ""
 }
 
+// nameOf is what the interface of a PCI device is called on the node: by the
+// machine's own names, of which the kernel gives the first that is free, those of
+// VFs and PFs would meet there.
+func nameOf(address string) string { return "n" + strings.ReplaceAll(address, ":", "-") }
+
 // take brings the interface of a PCI device from the machine's namespace into the
 // node's.
-func (l *vfLab) take(address string) {
+func (l *vfLab) take(address string) (name string) {
 	l.Helper()
 	host := []string{"--net=/proc/1/ns/net", "ip"}
 	out, err := exec.Command("nsenter", append(host, "-j", "-d", "link", "show")...).Output()
@@ -121,11 +158,13 @@ func (l *vfLab) take(address string) {
 		if link.Parent != address {
 			continue
 		}
-		out, err := exec.Command("nsenter", append(host, "link", "set", link.Name, "netns", strconv.Itoa(os.Getpid()))...).CombinedOutput()
+		name = link.Name
+		out, err := exec.Command("nsenter", append(host, "link", "set", link.Name, "netns", strconv.Itoa(os.Getpid()), "name", nameOf(address))...).CombinedOutput()
 		if err != nil {
 			l.Fatalf("%v: %s", err, out)
 		}
 	}
+	return name
 }
 
 func sysfs(address string, elements ...string) string {
@@ -225,20 +264,23 @@ func (l *vfLab) record(c *container) *ledger.Record {
 	return r
 }
 
-// peer is the second PF, in the VLAN, with an address: behind the wire.
+// peer is a VF of the second PF, in the VLAN, with an address: behind the wire.
 func (l *vfLab) peer() {
 	l.Helper()
-	name := l.linkOf(l.pfs[1])
-	l.ip("link", "add", "link", name, "name", "peer", "type", "vlan", "id", strconv.Itoa(vlan))
-	l.Cleanup(func() { l.ip("link", "del", "peer") })
-	l.ip("addr", "add", "198.18.9.1/24", "dev", "peer")
-	l.ip("link", "set", "peer", "up")
+	pf, name := l.linkOf(l.pfs[1]), l.linkOf(l.vf(l.pfs[1], 0))
+	l.ip("link", "set", pf, "vf", "0", "vlan", strconv.Itoa(vlan))
+	l.ip("addr", "add", "198.18.9.1/24", "dev", name)
+	l.ip("link", "set", name, "up")
+	l.Cleanup(func() {
+		l.ip("link", "set", name, "down")
+		l.ip("addr", "flush", "dev", name)
+		l.ip("link", "set", pf, "vf", "0", "vlan", "0")
+	})
 }
 
-func TestVFIsSetUpAsAskedForAndComesBackAsItWas(t *testing.T) {
-	l := newVFLab(t, 2)
-	before := l.told()
+func vfIsSetUpAsAskedForAndComesBackAsItWas(t *testing.T, l *vfLab) {
 	l.peer()
+	before := l.told()
 	c := l.run("c1", nics(fmt.Sprintf(`[{"pool":"fast","mac":"02:00:00:00:00:aa","ips":["198.18.9.5"],"mtu":1400,
 		"vlan":%d,"qos":3,"spoofchk":false,"trust":true,"max-tx-rate":"99500k","promisc":true,"allmulti":true}]`, vlan)))
 	l.mustAttach(c)
@@ -262,13 +304,10 @@ func TestVFIsSetUpAsAskedForAndComesBackAsItWas(t *testing.T) {
 	c.ip("link", "set", "net0", "address", "02:00:00:00:00:bb", "name", "other", "mtu", "1300")
 	c.kill()
 	l.giveBack(c)
-	l.ip("link", "del", "peer")
 	l.wantBack(before)
-	l.peer()
 }
 
-func TestVFThatAsksForNothingIsLeftAsItIs(t *testing.T) {
-	l := newVFLab(t, 1)
+func vfThatAsksForNothingIsLeftAsItIs(t *testing.T, l *vfLab) {
 	before, told := l.told(), l.settings(0)
 	c := l.run("c1", nicAnnotation("pool=fast,interface=fast0"))
 	l.mustAttach(c)
@@ -282,8 +321,7 @@ func TestVFThatAsksForNothingIsLeftAsItIs(t *testing.T) {
 }
 
 // igb knows neither of these.
-func TestWhatTheDriverRefusesIsAnErrorOrPutUpWith(t *testing.T) {
-	l := newVFLab(t, 1)
+func whatTheDriverRefusesIsAnErrorOrPutUpWith(t *testing.T, l *vfLab) {
 	before := l.told()
 	for _, tt := range []struct{ asked, names string }{
 		{`"min-tx-rate":"100M"`, "min-tx-rate"},
@@ -308,8 +346,7 @@ func TestWhatTheDriverRefusesIsAnErrorOrPutUpWith(t *testing.T) {
 	}
 }
 
-func TestVFsAreSpreadAndExhaustionNamesTheHolders(t *testing.T) {
-	l := newVFLab(t, 2)
+func vfsAreSpreadAndExhaustionNamesTheHolders(t *testing.T, l *vfLab) {
 	l.pool(func(p *policy.Pool) {
 		p.VF.PFs = []policy.PF{{Device: l.linkOf(l.pfs[0]), VFs: []policy.Range{{First: 1, Last: 1}}}, {Device: l.pfs[1]}}
 	})
@@ -347,8 +384,8 @@ func TestVFsAreSpreadAndExhaustionNamesTheHolders(t *testing.T) {
 	l.wantBack(before)
 }
 
-func TestVFThatTheHostUsesIsNeverGiven(t *testing.T) {
-	l := newVFLab(t, 1)
+func vfThatTheHostUsesIsNeverGiven(t *testing.T, l *vfLab) {
+	l.pool(func(p *policy.Pool) { p.VF.PFs[0].VFs = []policy.Range{{First: 0, Last: 0}} })
 	name := l.linkOf(l.vf(l.pfs[0], 0))
 	l.ip("link", "add", "br0", "type", "bridge")
 	defer l.ip("link", "del", "br0")
@@ -373,7 +410,6 @@ func TestVFThatTheHostUsesIsNeverGiven(t *testing.T) {
 		l.ip(tt.undo...)
 	}
 	// In a container by another pool it is held as well.
-	l.pool(func(p *policy.Pool) {})
 	l.policy.Pools["cloud"] = func(p policy.Pool) policy.Pool { p.MACs = []string{"*"}; return p }(l.policy.Pools["cloud"])
 	c := l.run("host", nicAnnotation("pool=cloud,mac="+l.macOf(name)))
 	l.mustAttach(c)
@@ -397,8 +433,7 @@ func (l *vfLab) macOf(name string) string {
 	return ""
 }
 
-func TestMACOfAnotherIsRefused(t *testing.T) {
-	l := newVFLab(t, 2)
+func macOfAnotherIsRefused(t *testing.T, l *vfLab) {
 	before := l.told()
 	const mac = "02:00:00:00:00:aa"
 	l.ip("link", "add", "v0", "address", "02:00:00:00:00:cc", "type", "veth", "peer", "name", "v1")
@@ -429,10 +464,11 @@ func TestMACOfAnotherIsRefused(t *testing.T) {
 	l.wantBack(before)
 }
 
-// The interfaces of new VFs appear in the machine's namespace and not on this
-// test's node: so that they do at all is what is seen here.
-func TestVFsAreMadeOnlyFromNoneAndOnlyWhereThePoolSaysSo(t *testing.T) {
-	l := newVFLab(t, 0)
+// The interfaces of new VFs appear in the machine's namespace, from where they have
+// to be taken to this test's node.
+func vfsAreMadeOnlyFromNoneAndOnlyWhereThePoolSaysSo(t *testing.T, l *vfLab) {
+	l.setVFs(l.pfs[0], 0)
+	defer l.setVFs(l.pfs[0], vfsOfEach)
 	c := l.run("c1", nicAnnotation("pool=fast"))
 	if err := l.attach(c); err == nil || !strings.Contains(err.Error(), "give the pool numvfs") {
 		t.Errorf("error %v", err)
@@ -453,8 +489,10 @@ func TestVFsAreMadeOnlyFromNoneAndOnlyWhereThePoolSaysSo(t *testing.T) {
 		l.takeVFs(l.pfs[0], 2)
 	}()
 	var wg sync.WaitGroup
+	var both []*container
 	for i := range 2 {
 		other := l.run(fmt.Sprintf("at-once-%d", i), nicAnnotation("pool=fast"))
+		both = append(both, other)
 		wg.Go(func() {
 			if err := l.attach(other); err != nil {
 				t.Error(err)
@@ -470,6 +508,10 @@ func TestVFsAreMadeOnlyFromNoneAndOnlyWhereThePoolSaysSo(t *testing.T) {
 	if err := l.attach(c); err == nil || !strings.Contains(err.Error(), "is exhausted: of its 2 VFs") {
 		t.Errorf("error %v", err)
 	}
+	for _, c := range both {
+		c.kill()
+		l.giveBack(c)
+	}
 }
 
 func (l *vfLab) numVFs() string {
@@ -482,8 +524,7 @@ func (l *vfLab) numVFs() string {
 
 // A VF that goes away while it is held leaves nothing behind, and what its place
 // holds by then is not touched.
-func TestVFsThatGoAwayWhileHeld(t *testing.T) {
-	l := newVFLab(t, 2)
+func vfsThatGoAwayWhileHeld(t *testing.T, l *vfLab) {
 	ask := nics(`[{"pool":"fast","mac":"02:00:00:00:00:aa","vlan":200}]`)
 	t.Run("sriov_numvfs set to 0", func(t *testing.T) {
 		c := l.run("c1", ask)
@@ -494,16 +535,16 @@ func TestVFsThatGoAwayWhileHeld(t *testing.T) {
 		l.wantNoRecords()
 	})
 	t.Run("and made anew, for somebody else", func(t *testing.T) {
-		l.setVFs(l.pfs[0], 2)
+		l.setVFs(l.pfs[0], vfsOfEach)
 		c := l.run("c1", ask)
 		l.mustAttach(c)
-		l.setVFs(l.pfs[0], 2)
+		l.setVFs(l.pfs[0], vfsOfEach)
 		l.ip("link", "set", l.linkOf(l.pfs[0]), "vf", "0", "vlan", "7")
 		before := l.told()
 		c.kill()
 		l.giveBack(c)
 		l.wantBack(before)
-		l.setVFs(l.pfs[0], 2)
+		l.setVFs(l.pfs[0], vfsOfEach)
 	})
 	t.Run("its driver unbound", func(t *testing.T) {
 		told := l.settings(0)
@@ -523,7 +564,7 @@ func TestVFsThatGoAwayWhileHeld(t *testing.T) {
 			t.Errorf("the PF says %s, before %s", now, told)
 		}
 		l.write(filepath.Join(driver, "bind"), address)
-		l.setVFs(l.pfs[0], 2)
+		l.setVFs(l.pfs[0], vfsOfEach)
 	})
 	t.Run("the PF taken down", func(t *testing.T) {
 		before, pf := l.told(), l.linkOf(l.pfs[0])

@@ -233,7 +233,7 @@ func TestKilledWhileGivingBack(t *testing.T) {
 	if testing.Short() {
 		step = 10
 	}
-	for last := 0; last < 40; last += step {
+	for last := 0; last < 60; last += step {
 		before, rec := l.state(l.host, "ens5"), l.snapshot()
 		l.mustAttach(rec, full())
 		for _, c := range []string{"link set net0 address 02:00:00:00:00:01", "link set net0 mtu 1300 alias mine", "link set net0 down", "link set net0 name eth7"} {

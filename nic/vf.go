@@ -232,32 +232,21 @@ func pfLinkOf(links []netlink.Link, device string) netlink.Link {
 // drivers do their part one VF after the other.
 const vfWait = 10 * time.Second
 
-// PFsWithoutVFs returns the PCI addresses of the PFs that a selector means and
-// that have no VFs.
-func PFsWithoutVFs(host *Namespace, s VFSelector) ([]string, error) {
-	return sysPCI.withoutVFs(host, s)
-}
-
-func (b pciBus) withoutVFs(host *Namespace, s VFSelector) ([]string, error) {
+// PFs returns the PCI addresses of the PFs that a selector means.
+func PFs(host *Namespace, s VFSelector) ([]string, error) {
 	links, err := host.links()
 	if err != nil {
 		return nil, err
 	}
-	pfs, err := b.meant(links, s)
+	pfs, err := sysPCI.meant(links, s)
 	if err != nil {
 		return nil, err
 	}
-	var without []string
-	for _, pf := range pfs {
-		n, err := b.number(pf.address, "sriov_numvfs")
-		if err != nil {
-			return nil, fmt.Errorf("VFs of %s: %w", pf.name(), err)
-		}
-		if n == 0 {
-			without = append(without, pf.address)
-		}
+	addresses := make([]string, len(pfs))
+	for i, pf := range pfs {
+		addresses[i] = pf.address
 	}
-	return without, nil
+	return addresses, nil
 }
 
 // CreateVFs makes count VFs of a PF that has none, and waits for their interfaces.
