@@ -129,8 +129,9 @@ endif
 	@bench/run.sh
 
 .PHONY: soak
-soak: tools build ## start, kill and delete containers for MINUTES (10), then the guest's long tests
+soak: tools build ## start, kill and delete containers for MINUTES (10), the whole crash matrix, the guest's long tests
 	@tests/soak/run.sh
+	@CANDOR_CRASH=all go test -v -count 1 -timeout 60m ./tests/crash
 	@tests/guest/test.sh --soak
 
 export FUZZTIME BATS PKG

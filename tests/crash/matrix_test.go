@@ -1,0 +1,248 @@
+//go:build amd64
+
+package crash
+
+import (
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"text/tabwriter"
+	"time"
+
+	"candor.dev/candor/statedir"
+)
+
+// operation is what is killed at each of its calls.
+type operation struct {
+	name string
+	// begin brings a container to where the operation begins.
+	begin func(*stand) *container
+	// program is what does it.
+	program func(*stand, *container) program
+	// status is what it exits with when nobody kills it.
+	status int
+	// once leaves it out for other kinds and counts: NICs make no difference.
+	once bool
+}
+
+func operations() []operation {
+	return []operation{
+		{
+			name:    "attach",
+			begin:   func(s *stand) *container { return s.start(s.asked(false)) },
+			program: (*stand).attachOf,
+		},
+		{
+			name:    "attach, undone",
+			begin:   func(s *stand) *container { return s.start(s.asked(true)) },
+			program: (*stand).attachOf,
+			status:  1,
+		},
+		{
+			name:    "poststop",
+			begin:   (*stand).attached,
+			program: (*stand).poststopOf,
+		},
+		{
+			name:    "gc",
+			begin:   (*stand).attached,
+			program: func(s *stand, _ *container) program { return s.gc() },
+		},
+		{
+			name:    "first gc",
+			begin:   (*stand).newBoot,
+			program: func(s *stand, _ *container) program { return s.gc() },
+			once:    true,
+		},
+	}
+}
+
+// newBoot leaves no state directory, as before candor's first work on a node, and
+// a container that wants nothing.
+func (s *stand) newBoot() *container {
+	s.Helper()
+	if err := statedir.Remove(s.stateDir); err != nil {
+		s.Fatal(err)
+	}
+	return s.start("[]")
+}
+
+// row is one line of the table.
+type row struct {
+	operation
+	kind  kind
+	count int
+	// stride: of so many calls one is chosen for a kill, the others only where
+	// a kind of call would stay without.
+	stride int
+
+	calls, kills, failures int
+	took                   time.Duration
+}
+
+func (r *row) String() string { return fmt.Sprintf("%s, %d x %s", r.name, r.count, r.kind.name) }
+
+// covered says at which moments a kind of call has been cut off.
+type covered map[string]*[3]bool
+
+func (c covered) note(what string, m moment) {
+	if c[what] == nil {
+		c[what] = &[3]bool{}
+	}
+	c[what][m] = true
+}
+
+func TestCrashMatrix(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root: it makes network namespaces and kills what works in them")
+	}
+	p := buildPrograms(t)
+	all := os.Getenv("CANDOR_CRASH") == "all"
+	var rows []*row
+	for _, op := range operations() {
+		seen := covered{}
+		for _, k := range kinds() {
+			for _, count := range []int{1, 3} {
+				r := &row{operation: op, kind: k, count: count, stride: stride(all, k, count)}
+				if op.once && len(seen) > 0 {
+					continue
+				}
+				rows = append(rows, r)
+				if all {
+					seen = covered{}
+				}
+				t.Run(r.String(), func(t *testing.T) { r.run(t, p, seen) })
+			}
+		}
+	}
+	t.Logf("the crash matrix (%s):\n%s", map[bool]string{true: "all kills", false: "all of veth x 1, a sample of the rest"}[all], tableOf(rows))
+}
+
+// stride is 1 for every kill there is. Emulated machines, which run the tests with
+// -short, take ten times as long.
+func stride(all bool, k kind, count int) int {
+	switch {
+	case all:
+		return 1
+	case testing.Short():
+		return 40
+	case k.name == "veth" && count == 1:
+		return 1
+	}
+	return 15 * count
+}
+
+func tableOf(rows []*row) string {
+	var b strings.Builder
+	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprintln(w, "operation\tNICs\tkind\tchanging calls\tkills\tfailures\ttook\t")
+	kills, failures := 0, 0
+	for _, r := range rows {
+		kills, failures = kills+r.kills, failures+r.failures
+		if r.kind.missing != "" {
+			fmt.Fprintf(w, "%s\t%d\t%s\t-\t-\t-\t-\t\n", r.name, r.count, r.kind.name)
+			continue
+		}
+		fmt.Fprintf(w, "%s\t%d\t%s\t%d\t%d\t%d\t%.1fs\t\n", r.name, r.count, r.kind.name, r.calls, r.kills, r.failures, r.took.Seconds())
+	}
+	fmt.Fprintf(w, "all\t\t\t\t%d\t%d\t\t\n", kills, failures)
+	w.Flush()
+	return b.String()
+}
+
+func (r *row) run(t *testing.T, p programs, seen covered) {
+	if r.kind.missing != "" {
+		t.Skip(r.kind.missing)
+	}
+	start := time.Now()
+	defer func() { r.took = time.Since(start) }()
+	s := newStand(t, p, r.kind, r.count)
+
+	// Once without a kill, every system call looked at.
+	whole := r.cell(s, true, func(call) moment { return never })
+	r.calls = len(whole.calls)
+	for _, strange := range slices.Compact(slices.Sorted(slices.Values(whole.strange))) {
+		t.Errorf("%s makes %s, which no table of syscalls_test.go names", r.name, strange)
+	}
+	if whole.status.ExitStatus() != r.status {
+		t.Fatalf("%s ends with status %d, want %d: %s", r.name, whole.status.ExitStatus(), r.status, whole.stderr)
+	}
+	kinds := map[string]bool{}
+	kill := func(m moment, choose func(call) bool) run {
+		done := r.cell(s, false, func(c call) moment {
+			if choose(c) {
+				return m
+			}
+			return never
+		})
+		for _, c := range done.calls {
+			kinds[c.what] = true
+		}
+		if done.killed != nil {
+			r.kills++
+			seen.note(done.killed.what, m)
+		}
+		return done
+	}
+	for _, c := range whole.calls {
+		kinds[c.what] = true
+	}
+	// Runs differ a little: the first one that ends before its n-th call, and
+	// not before the whole one did, is past the end.
+	for _, m := range []moment{atEntry, atExit} {
+		for n := 1; ; n += r.stride {
+			if done := kill(m, func(c call) bool { return c.number == n }); done.killed == nil && n > r.calls {
+				break
+			}
+		}
+	}
+	for what := range kinds {
+		for _, m := range []moment{atEntry, atExit} {
+			for range 5 {
+				if seen[what] != nil && seen[what][m] {
+					break
+				}
+				kill(m, func(c call) bool { return c.what == what })
+			}
+			if seen[what] == nil || !seen[what][m] {
+				t.Errorf("no run was killed at %s of %q", m, what)
+			}
+		}
+	}
+}
+
+// cell runs the operation, killed where cut says, then does what happens on a
+// node, and looks at what is left.
+func (r *row) cell(s *stand, full bool, cut func(call) moment) run {
+	s.Helper()
+	c := r.begin(s)
+	defer c.die()
+	done, err := trace(r.program(s, c), full, s.plain(c), cut)
+	if err != nil {
+		s.Fatal(err)
+	}
+	// A container whose hook was killed does not live on.
+	c.die()
+	complaint := ""
+	if err := s.gc().do(); err != nil {
+		complaint = fmt.Sprintf("  %v\n", err)
+	}
+	complaint += s.difference()
+	if complaint == "" && s.serial%4 == 0 {
+		if err := s.take(); err != nil {
+			complaint = fmt.Sprintf("  another container cannot take the NICs: %v\n", err)
+		}
+	}
+	if complaint != "" {
+		r.failures++
+		where := "not killed"
+		if done.killed != nil {
+			where = fmt.Sprintf("killed at %s of call %s", done.moment, done.killed)
+		}
+		s.Errorf("%s, %s: the node is not as before\n%s", r, where, complaint)
+		s.furnish(r.count)
+	}
+	return done
+}
