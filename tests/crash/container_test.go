@@ -20,6 +20,8 @@ import (
 type container struct {
 	id, bundle string
 	init       *exec.Cmd
+	// history is what was killed on the container's way before the cell began.
+	history string
 }
 
 // start starts the next container. Each has an id of its own, so that what one
@@ -115,6 +117,38 @@ func (s *stand) attached() *container {
 		s.Fatalf("ip in the container: %v: %s", err, out)
 	}
 	return c
+}
+
+// cutAttach starts a container whose attach was killed at some call, and dies.
+func (s *stand) cutAttach() *container {
+	s.Helper()
+	c := s.start(s.asked(false))
+	defer c.die()
+	s.cutSomewhere(c, s.attachOf(c))
+	return c
+}
+
+// cutPoststop has the poststop of a container that had its NICs killed at some call.
+func (s *stand) cutPoststop() *container {
+	s.Helper()
+	c := s.attached()
+	s.cutSomewhere(c, s.poststopOf(c))
+	return c
+}
+
+func (s *stand) cutSomewhere(c *container, p program) {
+	s.Helper()
+	at, m := 1+s.random.IntN(100*len(s.nics)), atEntry+moment(s.random.IntN(2))
+	done, err := trace(p, false, s.plain(c), func(c call) moment {
+		if c.number == at {
+			return m
+		}
+		return never
+	})
+	if err != nil {
+		s.Fatal(err)
+	}
+	c.history = fmt.Sprintf(" after %s %s", filepath.Base(p.args[0]), done.where())
 }
 
 var (

@@ -78,8 +78,11 @@ func hardware() kind {
 		name: cmp.Or(os.Getenv("CANDOR_CRASH_KIND"), "hardware"),
 		pool: cmp.Or(os.Getenv("CANDOR_CRASH_POOL"), hostNICPool),
 		make: func(s *stand, count int) []string {
-			for _, name := range append(nics, strings.Fields(os.Getenv("CANDOR_CRASH_BESIDE"))...) {
+			for _, name := range append(strings.Fields(os.Getenv("CANDOR_CRASH_BESIDE")), nics...) {
 				s.bringHere(name)
+			}
+			for i, name := range nics {
+				s.undress(i, name)
 			}
 			return nics[:count]
 		},
@@ -101,6 +104,14 @@ func (s *stand) bringHere(name string) {
 	if out, err := exec.Command("nsenter", outside, "ip", "link", "set", name, "netns", fmt.Sprint(os.Getpid())).CombinedOutput(); err != nil {
 		s.Fatalf("bring %s here: %v: %s", name, err, out)
 	}
+}
+
+// undress takes off what an earlier row has put on a NIC that cannot be made anew.
+func (s *stand) undress(i int, name string) {
+	s.Helper()
+	s.ip("link set %s down", name)
+	s.ip("addr flush dev %s", name)
+	exec.Command("ip", "link", "property", "del", "dev", name, "altname", inner(i)).Run() // where there is one
 }
 
 // dress gives the NIC number i something of all that has to come back: the first

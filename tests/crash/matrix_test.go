@@ -25,6 +25,9 @@ type operation struct {
 	status int
 	// once leaves it out for other kinds and counts: NICs make no difference.
 	once bool
+	// random begins at another place each time, so that there is no list of the
+	// calls that it makes.
+	random bool
 }
 
 func operations() []operation {
@@ -49,6 +52,18 @@ func operations() []operation {
 			name:    "gc",
 			begin:   (*stand).attached,
 			program: func(s *stand, _ *container) program { return s.gc() },
+		},
+		{
+			name:    "gc, attach cut",
+			begin:   (*stand).cutAttach,
+			program: func(s *stand, _ *container) program { return s.gc() },
+			random:  true,
+		},
+		{
+			name:    "gc, poststop cut",
+			begin:   (*stand).cutPoststop,
+			program: func(s *stand, _ *container) program { return s.gc() },
+			random:  true,
 		},
 		{
 			name:    "first gc",
@@ -105,7 +120,7 @@ func TestCrashMatrix(t *testing.T) {
 		seen := covered{}
 		for _, k := range kinds() {
 			for _, count := range []int{1, 3} {
-				r := &row{operation: op, kind: k, count: count, stride: stride(all, k, count)}
+				r := &row{operation: op, kind: k, count: count, stride: stride(all, op, k, count)}
 				if op.once && len(seen) > 0 {
 					continue
 				}
@@ -122,13 +137,13 @@ func TestCrashMatrix(t *testing.T) {
 
 // stride is 1 for every kill there is. Emulated machines, which run the tests with
 // -short, take ten times as long.
-func stride(all bool, k kind, count int) int {
+func stride(all bool, op operation, k kind, count int) int {
 	switch {
 	case all:
 		return 1
 	case testing.Short():
 		return 40
-	case k.name == "veth" && count == 1:
+	case k.name == "veth" && count == 1 && !op.random:
 		return 1
 	}
 	return 15 * count
@@ -192,11 +207,14 @@ func (r *row) run(t *testing.T, p programs, seen covered) {
 	// Runs differ a little: the first one that ends before its n-th call, and
 	// not before the whole one did, is past the end.
 	for _, m := range []moment{atEntry, atExit} {
-		for n := 1; ; n += r.stride {
+		for n := 1 + s.random.IntN(r.stride); ; n += r.stride {
 			if done := kill(m, func(c call) bool { return c.number == n }); done.killed == nil && n > r.calls {
 				break
 			}
 		}
+	}
+	if r.random {
+		return
 	}
 	for what := range kinds {
 		for _, m := range []moment{atEntry, atExit} {
@@ -237,11 +255,7 @@ func (r *row) cell(s *stand, full bool, cut func(call) moment) run {
 	}
 	if complaint != "" {
 		r.failures++
-		where := "not killed"
-		if done.killed != nil {
-			where = fmt.Sprintf("killed at %s of call %s", done.moment, done.killed)
-		}
-		s.Errorf("%s, %s: the node is not as before\n%s", r, where, complaint)
+		s.Errorf("%s, %s%s: the node is not as before\n%s", r, done.where(), c.history, complaint)
 		s.furnish(r.count)
 	}
 	return done

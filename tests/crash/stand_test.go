@@ -6,11 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -32,6 +34,7 @@ type stand struct {
 	dir, stateDir, config string
 	nics                  []hostNIC
 	serial                int
+	random                *rand.Rand
 
 	// What has to be so again after each container.
 	network []string
@@ -47,7 +50,10 @@ func newStand(t *testing.T, p programs, k kind, count int) *stand {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &stand{T: t, programs: p, kind: k, dir: dir, stateDir: filepath.Join(dir, "run", "candor"), config: filepath.Join(dir, "config.toml")}
+	s := &stand{
+		T: t, programs: p, kind: k, random: rand.New(rand.NewPCG(seed(t), 0)),
+		dir: dir, stateDir: filepath.Join(dir, "run", "candor"), config: filepath.Join(dir, "config.toml"),
+	}
 	t.Cleanup(s.close)
 	// What systemd makes of /run, and everything below it inherits.
 	if err := errors.Join(os.Mkdir(filepath.Join(dir, "run"), 0o700),
@@ -62,6 +68,21 @@ func newStand(t *testing.T, p programs, k kind, count int) *stand {
 	}
 	s.furnish(count)
 	return s
+}
+
+// seed is that of the places where two programs of one container are killed.
+func seed(t *testing.T) uint64 {
+	t.Helper()
+	given := os.Getenv("CANDOR_CRASH_SEED")
+	if given == "" {
+		given = fmt.Sprint(time.Now().UnixNano())
+	}
+	n, err := strconv.ParseUint(given, 10, 64)
+	if err != nil {
+		t.Fatalf("CANDOR_CRASH_SEED: %v", err)
+	}
+	t.Logf("CANDOR_CRASH_SEED=%d", n)
+	return n
 }
 
 func (s *stand) close() {

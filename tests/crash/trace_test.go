@@ -55,6 +55,14 @@ type run struct {
 	strange []string
 }
 
+// where says where the program was killed.
+func (r *run) where() string {
+	if r.killed == nil {
+		return "that nobody killed"
+	}
+	return fmt.Sprintf("killed at %s of call %s", r.moment, r.killed)
+}
+
 // tracer traces one program by ptrace(2). The kernel knows a tracer by its
 // thread: everything happens on one.
 type tracer struct {
