@@ -21,7 +21,7 @@ import (
 const (
 	recordSuffix = ".json"
 	lockSuffix   = ".lock"
-	tempPrefix   = ".tmp-"
+	tempSuffix   = ".tmp"
 )
 
 // Store is the ledger of one node.
@@ -136,11 +136,8 @@ func Concerning(err error, text string) error {
 	return nil
 }
 
-// strayAge is how old a temporary file is of which the writer is dead.
-const strayAge = time.Minute
-
 // Tidy removes what processes left behind that were killed between two steps:
-// locks without a record, and temporary files.
+// locks without a record, and temporary files with them.
 func (s *Store) Tidy() error {
 	entries, err := os.ReadDir(s.dir())
 	if err != nil {
@@ -148,13 +145,6 @@ func (s *Store) Tidy() error {
 	}
 	var errs []error
 	for _, e := range entries {
-		if strings.HasPrefix(e.Name(), tempPrefix) {
-			info, err := e.Info()
-			if err == nil && time.Since(info.ModTime()) > strayAge {
-				errs = append(errs, os.Remove(filepath.Join(s.dir(), e.Name())))
-			}
-			continue
-		}
 		key, ok := strings.CutSuffix(e.Name(), lockSuffix)
 		if !ok {
 			continue
@@ -164,7 +154,7 @@ func (s *Store) Tidy() error {
 		}
 		lock, err := s.TryLock(key)
 		if err == nil && lock != nil {
-			err = lock.Unlock() // which removes it
+			err = lock.Unlock() // which removes them
 		}
 		errs = append(errs, err)
 	}
@@ -325,11 +315,15 @@ func (l *Lock) Erase() error {
 	return nil
 }
 
-// Unlock ends the lock. The lock's file goes where no record is left.
+// Unlock ends the lock. The lock's file goes where no record is left, and the
+// temporary file of a writer that was killed before it: the lock leads there.
 func (l *Lock) Unlock() error {
+	path := l.store.path(l.key)
 	var err error
-	if _, statErr := os.Lstat(l.store.path(l.key)); errors.Is(statErr, fs.ErrNotExist) {
-		err = os.Remove(l.file.Name())
+	if _, statErr := os.Lstat(path); errors.Is(statErr, fs.ErrNotExist) {
+		if err = os.Remove(path + tempSuffix); err == nil || errors.Is(err, fs.ErrNotExist) {
+			err = os.Remove(l.file.Name())
+		}
 	}
 	return errors.Join(err, l.file.Close())
 }
@@ -355,9 +349,11 @@ func (s *Store) NextViewID() (uint64, error) {
 	return last + 1, nil
 }
 
+// writeFile replaces a file. Whoever writes it holds a lock, so that the temporary
+// file has one name for all: what a killed writer leaves, the next one takes.
 func writeFile(path string, b []byte) (err error) {
 	dir := filepath.Dir(path)
-	f, err := os.CreateTemp(dir, tempPrefix+"*")
+	f, err := os.OpenFile(path+tempSuffix, os.O_WRONLY|os.O_CREATE|os.O_TRUNC|unix.O_NOFOLLOW, 0o600)
 	if err != nil {
 		return err
 	}

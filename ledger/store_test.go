@@ -1,6 +1,7 @@
 package ledger
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io/fs"
@@ -242,16 +243,9 @@ func TestTidyTakesOnlyWhatNobodyNeeds(t *testing.T) {
 	if err := recorded.Unlock(); err != nil {
 		t.Fatal(err)
 	}
-	old := time.Now().Add(-time.Hour)
-	for _, name := range []string{"dead-1.lock", ".tmp-1", ".tmp-2"} {
-		path := filepath.Join(s.dir(), name)
-		if err := os.WriteFile(path, nil, 0o600); err != nil {
-			t.Fatal(err)
-		}
-		if name == ".tmp-2" {
-			continue // somebody is at it
-		}
-		if err := os.Chtimes(path, old, old); err != nil {
+	// Killed while it wrote its first record; somebody is at the other one.
+	for _, name := range []string{"dead-1.lock", "dead-1.json.tmp", "held-1.json.tmp"} {
+		if err := os.WriteFile(filepath.Join(s.dir(), name), nil, 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -266,11 +260,36 @@ func TestTidyTakesOnlyWhatNobodyNeeds(t *testing.T) {
 	for _, e := range entries {
 		names = append(names, e.Name())
 	}
-	if want := []string{".tmp-2", "held-1.lock", "recorded-1.json", "recorded-1.lock"}; !slices.Equal(names, want) {
+	if want := []string{"held-1.json.tmp", "held-1.lock", "recorded-1.json", "recorded-1.lock"}; !slices.Equal(names, want) {
 		t.Errorf("left are %v, want %v", names, want)
 	}
 	if err := held.Unlock(); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// What a killed writer left does not stay beside the record that is written next,
+// nor after it.
+func TestCutShortWriteIsForgotten(t *testing.T) {
+	s := open(t)
+	l := lock(t, s, "c1-1")
+	if err := os.WriteFile(filepath.Join(s.dir(), "c1-1.json.tmp"), bytes.Repeat([]byte("x"), 1<<16), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Write(&Record{Key: "c1-1", ID: "c1"}); err != nil {
+		t.Fatal(err)
+	}
+	if r, err := l.Read(); err != nil || r.ID != "c1" {
+		t.Errorf("record %+v, %v", r, err)
+	}
+	if err := os.WriteFile(filepath.Join(s.dir(), "c1-1.json.tmp"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(l.Erase(), l.Unlock()); err != nil {
+		t.Fatal(err)
+	}
+	if left, err := os.ReadDir(s.dir()); err != nil || len(left) > 0 {
+		t.Errorf("left are %v, %v", left, err)
 	}
 }
 
