@@ -15,6 +15,7 @@ import (
 
 	"candor.dev/candor/ledger"
 	"candor.dev/candor/request"
+	"candor.dev/candor/statedir"
 )
 
 const (
@@ -482,4 +483,32 @@ func TestReconcilerGivesBackWithin5Seconds(t *testing.T) {
 		time.Sleep(50 * time.Millisecond)
 	}
 	l.wantNothingHeld(before)
+}
+
+// What a hook leaves that was killed before its record was on disk, or between the
+// record and the lock.
+func TestTidyTakesWhatNoRecordNames(t *testing.T) {
+	l := newLab(t)
+	before := l.state()
+	ns, err := os.Open("/proc/self/ns/net")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ns.Close()
+	if err := statedir.PinNetns(l.node.StateDir, "dead-1", ns); err != nil {
+		t.Fatal(err)
+	}
+	folder := filepath.Join(l.node.StateDir, "ledger")
+	if err := os.WriteFile(filepath.Join(folder, "dead-1.lock"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if err := l.node.Tidy(); err != nil {
+			t.Fatal(err)
+		}
+		if left, err := os.ReadDir(folder); err != nil || len(left) > 0 {
+			t.Errorf("left in the ledger: %v, %v", left, err)
+		}
+		l.wantNothingHeld(before)
+	}
 }

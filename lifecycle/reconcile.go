@@ -127,7 +127,7 @@ func (w *watcher) sweep(ctx context.Context) error {
 		}
 		errs = append(errs, w.node.giveBackDead(ctx, key))
 	}
-	return errors.Join(append(errs, w.node.dropStrayPins(), w.node.store.Tidy())...)
+	return errors.Join(append(errs, w.node.Tidy())...)
 }
 
 func (n *Node) giveBackDead(ctx context.Context, key string) error {
@@ -142,6 +142,10 @@ func (n *Node) giveBackDead(ctx context.Context, key string) error {
 	}
 	return err
 }
+
+// Tidy removes what killed processes left behind and no record names: pins, locks,
+// files that were never finished. What somebody works on stays.
+func (n *Node) Tidy() error { return errors.Join(n.dropStrayPins(), n.store.Tidy()) }
 
 // dropStrayPins removes the pins of which no record is left.
 func (n *Node) dropStrayPins() error {

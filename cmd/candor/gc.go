@@ -39,6 +39,9 @@ func gcCommand() *cli.Command {
 					}
 					errs = append(errs, err)
 				}
+				if !c.Bool("dry-run") {
+					errs = append(errs, n.Tidy())
+				}
 				return errors.Join(errs...)
 			})
 		},
