@@ -124,22 +124,25 @@ func Prepare(dir string) error {
 	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
 		return fmt.Errorf("state directory: %w", err)
 	}
-	if mounted, err := isMountRoot(dir); err != nil {
+	if err := bindUnbindable(dir); err != nil {
 		return err
-	} else if !mounted {
-		if err := bindUnbindable(dir); err != nil {
-			return err
-		}
 	}
 	return prepareMounts(dir)
 }
 
-// bindUnbindable binds dir on itself. Unbindable is also private: the file of a
-// mount namespace can be bound below nothing else (mount_namespaces(7)), and
-// what is mounted there reaches no peer.
+// bindUnbindable binds dir on itself, unless somebody has who was killed before
+// the second step. Unbindable is also private: the file of a mount namespace can be
+// bound below nothing else (mount_namespaces(7)), and what is mounted there reaches
+// no peer.
 func bindUnbindable(dir string) error {
-	if err := unix.Mount(dir, dir, "", unix.MS_BIND, ""); err != nil {
-		return &os.PathError{Op: "bind", Path: dir, Err: err}
+	mounted, err := isMountRoot(dir)
+	if err != nil {
+		return err
+	}
+	if !mounted {
+		if err := unix.Mount(dir, dir, "", unix.MS_BIND, ""); err != nil {
+			return &os.PathError{Op: "bind", Path: dir, Err: err}
+		}
 	}
 	if err := unix.Mount("", dir, "", unix.MS_UNBINDABLE, ""); err != nil {
 		return errors.Join(&os.PathError{Op: "make unbindable", Path: dir, Err: err}, unix.Unmount(dir, unix.MNT_DETACH))

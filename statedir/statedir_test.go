@@ -65,6 +65,33 @@ func TestPrepareMountsOnceAndUnbindable(t *testing.T) {
 	}
 }
 
+// Killed between the two steps: the next one finds a mount that hands on what is
+// mounted in it, where nothing may be bound that a mount namespace is kept by.
+func TestPrepareGoesOnWhereAnotherWasKilled(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("mounts need root")
+	}
+	parent := t.TempDir()
+	dir := filepath.Join(parent, "state")
+	if err := errors.Join(unix.Mount("candor-test", parent, "tmpfs", 0, ""), unix.Mount("", parent, "", unix.MS_SHARED, ""), os.Mkdir(dir, 0o700)); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := errors.Join(Remove(dir), unix.Unmount(parent, unix.MNT_DETACH)); err != nil {
+			t.Error(err)
+		}
+	})
+	if err := unix.Mount(dir, dir, "", unix.MS_BIND, ""); err != nil {
+		t.Fatal(err)
+	}
+	if err := Prepare(dir); err != nil {
+		t.Fatal(err)
+	}
+	if lines := mountsOf(t, dir); len(lines) != 1 || !strings.Contains(lines[0], " unbindable ") {
+		t.Errorf("mounts on the state directory: %q, want one that is unbindable", lines)
+	}
+}
+
 // What `-v /run:/host/run` does: a copy of the mount namespace, everything slave
 // or private, then a recursive bind of the parent.
 func TestNoCopyOfTheMountsHasPinsOrView(t *testing.T) {
