@@ -35,7 +35,7 @@ func (l *lab) attachLater(c *container, notBefore time.Duration) <-chan error {
 
 func TestNICThatAppearsWhileItIsWaitedFor(t *testing.T) {
 	l := newLab(t)
-	l.waits(10 * time.Second)
+	l.waits(time.Minute)
 	c := l.run("c1", nicAnnotation("pool=cloud,mac="+mac1+",ip=198.18.0.5/24"))
 	done := l.attachLater(c, 300*time.Millisecond)
 	// Whoever asks for what is there is not held up, nor does a record stand in
@@ -44,7 +44,7 @@ func TestNICThatAppearsWhileItIsWaitedFor(t *testing.T) {
 	other := l.run("c2", nicAnnotation("pool=cloud,mac="+mac2+",ip=198.18.0.6/24"))
 	start := time.Now()
 	l.mustAttach(other)
-	if took := time.Since(start); took > 5*time.Second {
+	if took := time.Since(start); took > 30*time.Second {
 		t.Errorf("another container waited %s", took)
 	}
 	if records, err := l.node.Store().List(); err != nil || len(records) != 1 {
@@ -55,13 +55,14 @@ func TestNICThatAppearsWhileItIsWaitedFor(t *testing.T) {
 	// Plugged in, and named by udev a little later.
 	l.ip("link", "add", "eth9", "address", mac1, "type", "veth", "peer", "name", "ens5p")
 	l.Cleanup(func() { l.ip("link", "del", "ens5p") })
+	l.ip("link", "set", "ens5p", "up")
 	start = time.Now()
 	select {
 	case err := <-done:
 		if err != nil {
 			t.Fatal(err)
 		}
-	case <-time.After(5 * time.Second):
+	case <-time.After(30 * time.Second):
 		t.Fatal("the NIC is there, and still waited for")
 	}
 	t.Logf("attached %s after it came", time.Since(start))
@@ -89,7 +90,7 @@ func TestNICThatNeverAppears(t *testing.T) {
 	if !errors.As(err, &missing) {
 		t.Errorf("no NotFoundError: %#v", err)
 	}
-	if took := time.Since(start); took < 400*time.Millisecond || took > 3*time.Second {
+	if took := time.Since(start); took < 400*time.Millisecond || took > 20*time.Second {
 		t.Errorf("it took %s", took)
 	}
 	l.wantNothingHeld(before)
@@ -115,7 +116,7 @@ func TestNobodyWaitsForWhatCannotBeHad(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: error %v, want %q", nics, err, want)
 		}
-		if took := time.Since(start); took > 5*time.Second {
+		if took := time.Since(start); took > 30*time.Second {
 			t.Errorf("%s: it took %s", nics, took)
 		}
 	}
@@ -135,7 +136,7 @@ func TestWaitEndsWithTheContainersInit(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), "died while nic "+mac1+" was waited for") {
 			t.Errorf("error %v", err)
 		}
-	case <-time.After(3 * time.Second):
+	case <-time.After(20 * time.Second):
 		t.Error("a dead container is waited for")
 	}
 	l.wantNothingHeld(before)
@@ -159,7 +160,7 @@ func TestWaitEndsWithTheContext(t *testing.T) {
 // The other of two NICs comes later: the first one is not taken before.
 func TestSecondOfTwoNICsAppears(t *testing.T) {
 	l := newLab(t)
-	l.waits(10 * time.Second)
+	l.waits(time.Minute)
 	l.addNIC("ens5", mac1, "198.18.0.2/24")
 	c := l.run("c1", map[string]string{request.KeyNICs: `[{"pool":"cloud","mac":"` + mac1 + `"},{"pool":"cloud","mac":"` + mac2 + `"}]`})
 	done := l.attachLater(c, 200*time.Millisecond)
@@ -168,6 +169,7 @@ func TestSecondOfTwoNICsAppears(t *testing.T) {
 	}
 	l.ip("link", "add", "ens6", "address", mac2, "type", "veth", "peer", "name", "ens6p")
 	l.Cleanup(func() { l.ip("link", "del", "ens6p") })
+	l.ip("link", "set", "ens6p", "up")
 	if err := <-done; err != nil {
 		t.Fatal(err)
 	}

@@ -320,7 +320,7 @@ func TestShippedConfigsLoad(t *testing.T) {
 			t.Fatal(err)
 		}
 		// Also with all its commented settings: they have to be right too.
-		uncommented := strings.NewReplacer("\n#state", "\nstate", "\n#bin", "\nbin").Replace(string(text))
+		uncommented := strings.NewReplacer("\n#state", "\nstate", "\n#bin", "\nbin", "\n#wait", "\nwait").Replace(string(text))
 		for _, text := range []string{string(text), uncommented} {
 			if _, err := loadOwn(write(t, map[string]string{"config.toml": text})); err != nil {
 				t.Errorf("%s: %v", shipped, err)

@@ -109,6 +109,26 @@ load helpers
 }
 
 # bats test_tags=guest-soak
+@test "a NIC that is plugged in while the container starts: it waits, as long as the pool says" {
+	local mac
+	mac=$(lab_mac)
+	set_policy "s/^macs .*/macs = [\"$mac\"]\nwait = \"2s\"/"
+	refused c1 --annotation "candor.dev/nic=pool=wire,mac=$mac,ip=$LAB_SUBNET.5/24"
+	has "error" "$output" "$mac" "did not come within 2s"
+	set_policy "s/^macs .*/macs = [\"$mac\"]\nwait = \"20s\"/"
+	background start c1 --annotation "candor.dev/nic=pool=wire,mac=$mac,ip=$LAB_SUBNET.5/24"
+	local starting=$!
+	sleep 1
+	[[ -d /proc/$starting ]] || fail "it did not wait"
+	lab_node ip link add late0 address "$mac" type veth peer name late1
+	wait "$starting" || fail "the container did not start"
+	has "address" "$(in_net c1 ip -4 addr show dev net0)" "$LAB_SUBNET.5/24"
+	lab_rm c1
+	equal "MAC on the node" "$mac" "$(lab_node ip -j link show dev late0 | jq -r '.[0].address')"
+	lab_node ip link del late0
+}
+
+# bats test_tags=guest-soak
 @test "run --rm, with everything on, over and over: the NIC is free at once each time" {
 	local i
 	for i in 1 2 3 4; do
