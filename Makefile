@@ -129,7 +129,8 @@ endif
 	@bench/run.sh
 
 .PHONY: soak
-soak: tools build ## start, kill and delete containers for MINUTES (10), the whole crash matrix, the guest's long tests
+soak: tools build ## 500 containers at four NICs, kills for MINUTES (10), the whole crash matrix, the guest's long tests
+	@CANDOR_CHURN=500 bats --print-output-on-failure tests/bats/09-churn.bats
 	@tests/soak/run.sh
 	@CANDOR_CRASH=all go test -v -count 1 -timeout 60m ./tests/crash
 	@tests/guest/test.sh --soak

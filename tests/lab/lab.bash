@@ -25,6 +25,7 @@
 #   LAB_OWN_NIC=ens5   no wire: the caller's own network namespace and this NIC of it
 #   LAB_SECOND=1       a second host NIC and wire of the same MTU: LAB_NIC2,
 #                      LAB_MAC2, LAB_ALTNAME2, LAB_SUBNET2, LAB_NODE_IP2, LAB_PEER_IP2
+#   LAB_MORE=2         so many more, as arrays: LAB_MORE_NICS, LAB_MORE_MACS, LAB_MORE_SUBNETS
 
 LAB_REPO=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 LAB_BIN=${CANDOR_BIN:-$LAB_REPO/bin}

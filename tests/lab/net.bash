@@ -108,6 +108,10 @@ lab_net_up() {
 		lab_wire_up "$LAB_NIC2" "$LAB_MAC2" "$LAB_ALTNAME2" "$LAB_MTU" "$LAB_SUBNET2" wire1 "${ends[@]:2:2}" || return
 	fi
 
+	LAB_MORE_NICS=() LAB_MORE_MACS=() LAB_MORE_SUBNETS=()
+	local i
+	for ((i = 0; i < ${LAB_MORE:-0}; i++)); do lab_more_up "$i" || return; done
+
 	# The uplink: the node's own address and default route, never to be given away.
 	LAB_UPLINK=eth0
 	ip -n "$LAB_ID-node" link add "$LAB_UPLINK" type veth peer name up0 netns "$LAB_ID-peer" &&
@@ -116,6 +120,15 @@ lab_net_up() {
 		ip -n "$LAB_ID-peer" link set up0 up &&
 		ip -n "$LAB_ID-node" link set "$LAB_UPLINK" up &&
 		ip -n "$LAB_ID-node" route add default via 192.0.2.1 dev "$LAB_UPLINK"
+}
+
+# lab_more_up NUMBER: one more host NIC, with a name that the first two cannot have.
+lab_more_up() {
+	local nic=ens$((100 + $1)) mac subnet
+	mac=$(lab_mac)
+	while subnet=$(lab_subnet) && [[ " $LAB_SUBNET ${LAB_SUBNET2:-} ${LAB_MORE_SUBNETS[*]} " == *" $subnet "* ]]; do :; done
+	lab_wire_up "$nic" "$mac" "enp$((20 + $1))s0" "$LAB_MTU" "$subnet" "wire$((2 + $1))" || return
+	LAB_MORE_NICS+=("$nic") LAB_MORE_MACS+=("$mac") LAB_MORE_SUBNETS+=("$subnet")
 }
 
 # lab_nic_state [NIC] prints, as JSON with sorted keys, what has to be the same

@@ -5,11 +5,13 @@
 # lab_policy writes the node's policy: one pool, "wire", that holds the lab's
 # host NICs and that the lab's containers may use.
 lab_policy() {
-	local macs subnets=''
-	macs="\"$LAB_MAC\""
-	[[ -z ${LAB_MAC2:-} ]] || macs+=", \"$LAB_MAC2\""
+	local macs subnets='' subnet
+	macs=$(printf ', "%s"' "$LAB_MAC" ${LAB_MAC2:+"$LAB_MAC2"} "${LAB_MORE_MACS[@]}")
 	if [[ -n $LAB_SUBNET ]]; then
-		subnets="subnets = [\"$LAB_SUBNET.0/24\", \"$(lab_subnet6 "$LAB_SUBNET")/64\"${LAB_SUBNET2:+, \"$LAB_SUBNET2.0/24\", \"$(lab_subnet6 "$LAB_SUBNET2")/64\"}]"
+		for subnet in "$LAB_SUBNET" ${LAB_SUBNET2:+"$LAB_SUBNET2"} "${LAB_MORE_SUBNETS[@]}"; do
+			subnets+=", \"$subnet.0/24\", \"$(lab_subnet6 "$subnet")/64\""
+		done
+		subnets="subnets = [${subnets#, }]"
 	fi
 	lab_write_config <<-EOF_CONFIG
 		state_dir = "$LAB_STATE"
@@ -17,7 +19,7 @@ lab_policy() {
 
 		[pools.wire]
 		kind  = "hostnic"
-		macs  = [$macs]
+		macs  = [${macs#, }]
 		$subnets
 		allow = ["containerd:$LAB_NS", "containerd:$LAB_NS-*"]
 
