@@ -192,6 +192,28 @@ func TestHostNameTakenMeanwhile(t *testing.T) {
 	l.mustGiveBack(rec, before)
 }
 
+func TestHostAltNameTakenMeanwhile(t *testing.T) {
+	t.Parallel()
+	l := newLab(t, "veth")
+	l.rich()
+	before, rec := l.state(l.host, "ens5"), l.snapshot()
+	l.mustAttach(rec, full())
+	l.ip(l.host, "link property add dev lo altname enp0s5")
+	for range 2 {
+		if err := l.giveBack(rec); err == nil || !strings.Contains(err.Error(), "add altname enp0s5") {
+			t.Errorf("error %v", err)
+		}
+		now := l.ip(l.host, "addr show dev ens5")
+		for _, want := range []string{",UP", "192.168.50.5/24", "fd51::5/64", "altname a-name-with-more-than-fifteen-bytes"} {
+			if !strings.Contains(now, want) {
+				t.Errorf("%q is missing:\n%s", want, now)
+			}
+		}
+	}
+	l.ip(l.host, "link property del dev lo altname enp0s5")
+	l.mustGiveBack(rec, before)
+}
+
 func TestUntouchedNICIsLeftAlone(t *testing.T) {
 	t.Parallel()
 	l := newLab(t, "veth")

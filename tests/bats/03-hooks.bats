@@ -318,3 +318,29 @@ wants_own_config() {
 	plain_runc delete --force twice
 	want_all_back 2
 }
+
+# A unit with PrivateMounts= or ProtectSystem= gives its engine mounts of its own, in
+# which what the engine's processes mount dies with them.
+@test "an engine with mounts of its own: the NIC comes and goes, whoever calls poststop" {
+	can_open /proc/1/ns/mnt || skip "pid 1's namespaces cannot be opened here: it has capabilities that root has not"
+	make_init
+	local private=(on_node unshare --mount --propagation private) where
+	for where in inside outside; do
+		"${private[@]}" "$LAB_BIN/candor-prestart-net" --config "$LAB_CONFIG" --caller "containerd:$LAB_NS" <<<"$(state)"
+		has "address" "$(inside ip -4 addr show dev net0)" "$LAB_SUBNET.5/24"
+		# As all the others see it.
+		has "pins" "$(candor_mounts)" "pin $(record hand | jq -r .key)"
+		has "list" "$(candor list)" hand attached
+		run hook poststop <<<"$(state hand 0)"
+		equal "address of the living" "$LAB_SUBNET.5" "$(inside ip -j -4 addr show dev net0 | jq -r '.[0].addr_info[0].local')"
+		end_init
+		if [[ $where == inside ]]; then
+			"${private[@]}" "$LAB_BIN/candor-poststop" --config "$LAB_CONFIG" <<<"$(state hand 0)"
+		else
+			hook poststop <<<"$(state hand 0)"
+		fi
+		untouched
+		equal "pins" "" "$(candor_mounts | grep -v '^view' || true)"
+		make_init
+	done
+}
