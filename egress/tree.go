@@ -154,10 +154,20 @@ func find(objects []object, handle uint32) (object, bool) {
 	return object{}, false
 }
 
+// difference is one thing that is not as it was set.
+type difference struct {
+	what       string
+	have, want any
+}
+
+func (d difference) Error() string {
+	return fmt.Sprintf("%s is %v instead of %v", d.what, d.have, d.want)
+}
+
 type differences []error
 
 func (d *differences) add(what string, have, want any) {
-	*d = append(*d, fmt.Errorf("%s is %v instead of %v", what, have, want))
+	*d = append(*d, difference{what, have, want})
 }
 
 func (d *differences) compareRoot(q object) {

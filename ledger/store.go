@@ -70,9 +70,21 @@ func Open(stateDir string) (*Store, error) {
 	return s, nil
 }
 
+// Look returns the ledger below the state directory without making it: for
+// those who only look. Where there is none, [Store.List] fails with an error
+// wrapping [fs.ErrNotExist].
+func Look(stateDir string) *Store { return &Store{stateDir: stateDir} }
+
 func (s *Store) dir() string { return filepath.Join(s.stateDir, "ledger") }
 
 func (s *Store) path(key string) string { return filepath.Join(s.dir(), key+recordSuffix) }
+
+// Has reports whether there is a record of that key, one that can be read or not.
+// Where there is no telling, there is one.
+func (s *Store) Has(key string) bool {
+	_, err := os.Lstat(s.path(key))
+	return !errors.Is(err, fs.ErrNotExist)
+}
 
 // Read returns the record of that key, an error wrapping [fs.ErrNotExist] where
 // there is none, or a [VersionError].

@@ -149,9 +149,15 @@ func (c *container) key() string { return ledger.Key(c.ID, c.Bundle) }
 
 func (c *container) ip(args ...string) string {
 	c.t.Helper()
-	out, err := exec.Command("nsenter", append([]string{"--net=/proc/" + fmt.Sprint(c.PID) + "/ns/net", "ip"}, args...)...).CombinedOutput()
+	return c.inside(append([]string{"ip"}, args...)...)
+}
+
+// inside runs a command of the host's in the container's network namespace.
+func (c *container) inside(args ...string) string {
+	c.t.Helper()
+	out, err := exec.Command("nsenter", append([]string{"--net=/proc/" + fmt.Sprint(c.PID) + "/ns/net"}, args...)...).CombinedOutput()
 	if err != nil {
-		c.t.Fatalf("ip %s in %s: %v: %s", strings.Join(args, " "), c.ID, err, out)
+		c.t.Fatalf("%s in %s: %v: %s", strings.Join(args, " "), c.ID, err, out)
 	}
 	return string(out)
 }

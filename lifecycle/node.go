@@ -31,6 +31,16 @@ func OpenNode(stateDir string, log *slog.Logger) (*Node, error) {
 	if err != nil {
 		return nil, err
 	}
+	return newNode(stateDir, log, store)
+}
+
+// LookAt opens a node only to look at it, so that nothing is made: not even the
+// state directory, without which the ledger is empty.
+func LookAt(stateDir string) (*Node, error) {
+	return newNode(stateDir, slog.New(slog.DiscardHandler), ledger.Look(stateDir))
+}
+
+func newNode(stateDir string, log *slog.Logger, store *ledger.Store) (*Node, error) {
 	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	if err != nil {
 		return nil, fmt.Errorf("read boot id: %w", err)
@@ -110,6 +120,30 @@ func (n *Node) hostNamespace(r *ledger.Record) (*nic.Namespace, error) {
 	}
 	return nil, fmt.Errorf("the network namespace that the nics came from (inode %d) is gone: %w", r.HostNetns.Inode, errors.Join(errs...))
 }
+
+// recordedNamespace opens the network namespace that the record names, by its pin
+// or by the init.
+func (n *Node) recordedNamespace(r *ledger.Record) (*nic.Namespace, error) {
+	var errs []error
+	for _, open := range []func() (*nic.Namespace, error){
+		func() (*nic.Namespace, error) { return n.openPin(r.Key) },
+		func() (*nic.Namespace, error) { return initNetns(r.Owner) },
+	} {
+		ns, err := open()
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		if ns.ID() == r.Netns {
+			return ns, nil
+		}
+		errs = append(errs, ns.Close())
+	}
+	return nil, fmt.Errorf("the network namespace of the record (%s) is gone: %w", inode(r.Netns), errors.Join(errs...))
+}
+
+// inode names a namespace as ls -i and lsns do.
+func inode(ns ledger.Namespace) string { return fmt.Sprintf("inode %d", ns.Inode) }
 
 func (n *Node) openPin(name string) (*nic.Namespace, error) {
 	f, err := statedir.OpenPin(n.StateDir, name)

@@ -13,17 +13,26 @@ import (
 // own check lets 16 through, which the kernel refuses.
 const maxName = unix.IFNAMSIZ - 1
 
-// transientPrefix begins the names under which NICs move.
-const transientPrefix = "cdr"
+// transientPrefix begins the names under which NICs move; transientDigits follow.
+const (
+	transientPrefix = "cdr"
+	transientDigits = 10
+)
 
 // TransientName returns a name under which a NIC can move without meeting
 // another one: "cdr" and ten random hexadecimal digits.
 func TransientName() (string, error) {
-	b := make([]byte, 5)
+	b := make([]byte, transientDigits/2)
 	if _, err := rand.Read(b); err != nil {
 		return "", fmt.Errorf("make a name for a nic's move: %w", err)
 	}
 	return transientPrefix + hex.EncodeToString(b), nil
+}
+
+// isTransientName reports whether a name looks like one of [TransientName].
+func isTransientName(name string) bool {
+	digits, ok := strings.CutPrefix(name, transientPrefix)
+	return ok && len(digits) == transientDigits && strings.Trim(digits, "0123456789abcdef") == ""
 }
 
 // checkName says what is wrong with a name for an interface. The kernel's rules

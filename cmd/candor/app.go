@@ -25,7 +25,7 @@ func app() *cli.App {
 			&cli.StringFlag{Name: "config", Usage: "the node's policy", Value: policy.DefaultPath, EnvVars: []string{"CANDOR_CONFIG"}, TakesFile: true},
 			&cli.StringFlag{Name: "state-dir", Usage: "state directory, instead of the policy's", EnvVars: []string{"CANDOR_STATE_DIR"}},
 		},
-		Commands:     []*cli.Command{listCommand(), inspectCommand(), specCommand(), gcCommand(), versionCommand()},
+		Commands:     []*cli.Command{listCommand(), inspectCommand(), checkCommand(), specCommand(), gcCommand(), versionCommand()},
 		OnUsageError: usageError,
 		// Help is for who asks for it: an error is one line.
 		Action: func(c *cli.Context) error {
@@ -52,7 +52,9 @@ func run(args []string, stdout, stderr io.Writer) int {
 	for _, c := range a.Commands {
 		c.OnUsageError = usageError
 	}
-	if err := a.Run(args); err != nil {
+	if err := a.Run(args); errors.Is(err, errToldAlready) {
+		return 1
+	} else if err != nil {
 		fmt.Fprintf(stderr, "candor: %s\n", journal.OneLine(err))
 		return 1
 	}
@@ -70,8 +72,24 @@ func versionCommand() *cli.Command {
 	}
 }
 
+// errToldAlready is what a command returns whose result, on standard output, is
+// what is wrong.
+var errToldAlready = errors.New("it is told already")
+
 // onNode opens the node that the global flags name and runs the command there.
 func onNode(c *cli.Context, run func(*lifecycle.Node) error) error {
+	return atNode(c, run, func(dir string) (*lifecycle.Node, error) {
+		return lifecycle.OpenNode(dir, journal.New(dir, "candor"))
+	})
+}
+
+// lookingAtNode is onNode for a command that makes nothing, not even the state
+// directory.
+func lookingAtNode(c *cli.Context, run func(*lifecycle.Node) error) error {
+	return atNode(c, run, lifecycle.LookAt)
+}
+
+func atNode(c *cli.Context, run func(*lifecycle.Node) error, open func(stateDir string) (*lifecycle.Node, error)) error {
 	if os.Geteuid() != 0 {
 		return fmt.Errorf("%s: only root can look at what containers hold of the node", c.Command.Name)
 	}
@@ -84,7 +102,7 @@ func onNode(c *cli.Context, run func(*lifecycle.Node) error) error {
 		dir = p.StateDir
 	}
 	return statedir.InHostMounts(func() error {
-		n, err := lifecycle.OpenNode(dir, journal.New(dir, "candor"))
+		n, err := open(dir)
 		if err != nil {
 			return err
 		}

@@ -2,6 +2,8 @@ package main
 
 import (
 	"bytes"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -16,6 +18,7 @@ func TestWrongUsageIsOneLine(t *testing.T) {
 		{"list x", "takes no arguments"},
 		{"gc x", "takes no arguments"},
 		{"inspect", "takes one argument"},
+		{"--state-dir /nonexistent/state check c1", "container c1 holds nothing of this node"},
 		{"spec a b", "takes one argument"},
 		{"spec /nonexistent", "/nonexistent/config.json"},
 	} {
@@ -36,5 +39,23 @@ func TestHelpAndVersionGoToStandardOutput(t *testing.T) {
 		if code != 0 || !strings.Contains(stdout.String(), want) || stderr.Len() != 0 {
 			t.Errorf("candor %s: exit status %d, %q, error %q", args, code, &stdout, &stderr)
 		}
+	}
+}
+
+// The commands that only look make no state directory.
+func TestLookingMakesNothing(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root can look at a node")
+	}
+	dir := filepath.Join(t.TempDir(), "state")
+	for args, want := range map[string]string{"check": "", "check --json": "[]\n"} {
+		var stdout, stderr bytes.Buffer
+		code := run(append([]string{"candor", "--state-dir", dir}, strings.Fields(args)...), &stdout, &stderr)
+		if code != 0 || stdout.String() != want {
+			t.Errorf("candor %s: exit status %d, %q, error %q; want %q", args, code, &stdout, &stderr, want)
+		}
+	}
+	if _, err := os.Stat(dir); !os.IsNotExist(err) {
+		t.Errorf("%s: %v, want that it is not there", dir, err)
 	}
 }

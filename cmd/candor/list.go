@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -57,10 +58,20 @@ func inspectCommand() *cli.Command {
 	}
 }
 
+// allRecords are those of a node whose ledger need not be there: without one,
+// nobody holds anything.
+func allRecords(n *lifecycle.Node) ([]*ledger.Record, error) {
+	records, err := n.Store().List()
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	return records, err
+}
+
 // find returns the record of a container by its key or, where it is the only
 // one of that name, by its id.
 func find(n *lifecycle.Node, name string) (*ledger.Record, error) {
-	records, err := n.Store().List()
+	records, err := allRecords(n)
 	var found []*ledger.Record
 	for _, r := range records {
 		if r.Key == name {

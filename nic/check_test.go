@@ -1,0 +1,119 @@
+package nic
+
+import (
+	"strconv"
+	"strings"
+	"testing"
+
+	"candor.dev/candor/ledger"
+)
+
+// check is Check's result as text, one difference a line.
+func (l *lab) check(rec *ledger.NIC) string {
+	l.t.Helper()
+	found, err := Check(l.hostNS, l.containerNS, rec)
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	var lines []string
+	for _, d := range found {
+		lines = append(lines, d.String())
+	}
+	return strings.Join(lines, "\n")
+}
+
+func TestCheckNamesWhatDiffers(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		do   func(l *lab, rec *ledger.NIC)
+		want []string
+	}{
+		"down":      {func(l *lab, _ *ledger.NIC) { l.ip(l.container, "link set net0 down") }, []string{"expected up, is down"}},
+		"renamed":   {func(l *lab, _ *ledger.NIC) { l.ip(l.container, "link set net0 name other") }, []string{"expected called net0 in the container, is called other"}},
+		"other MAC": {func(l *lab, _ *ledger.NIC) { l.ip(l.container, "link set net0 address 02:00:00:00:00:77") }, []string{"expected with the MAC " + nicMAC + ", is with 02:00:00:00:00:77"}},
+		"no altname": {func(l *lab, rec *ledger.NIC) {
+			l.ip(l.container, "link property del dev net0 altname "+rec.TransientName)
+		}, []string{"expected altname cdr", "is without it"}},
+		"deleted": {func(l *lab, _ *ledger.NIC) { l.ip(l.container, "link del net0") }, []string{"expected in the container as net0 (index ", "is neither there nor on the host"}},
+		"on the host": {func(l *lab, _ *ledger.NIC) { l.ip(l.container, "link set net0 netns "+l.host) }, []string{
+			"expected in the container as net0 (index ", "is on the host as net0",
+		}},
+		"out and in again": {func(l *lab, rec *ledger.NIC) {
+			l.ip(l.container, "link set net0 netns "+l.peer)
+			l.ip(l.container, "link add name taken index "+strconv.Itoa(rec.InnerIndex)+" type bridge")
+			l.ip(l.peer, "link set net0 netns "+l.container+" up")
+			l.ip(l.container, "link set net0 up")
+		}, []string{"in the container, is "}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			l := newLab(t, "veth")
+			l.up()
+			rec := l.snapshot()
+			l.mustAttach(rec, full())
+			if got := l.check(rec); got != "" {
+				t.Fatalf("a NIC as attached differs: %s", got)
+			}
+			test.do(l, rec)
+			got := l.check(rec)
+			if strings.Count(got, "\n") != 0 {
+				t.Errorf("several differences: %s", got)
+			}
+			for _, want := range test.want {
+				if !strings.Contains(got, "nic "+labelOf(rec)+": ") || !strings.Contains(got, want) {
+					t.Errorf("%q, want one with %q", got, want)
+				}
+			}
+		})
+	}
+}
+
+func TestCheckChangesNothing(t *testing.T) {
+	t.Parallel()
+	l := newLab(t, "veth")
+	l.rich()
+	rec := l.snapshot()
+	l.mustAttach(rec, full())
+	l.eventually("the NIC is settled", func() bool { return !strings.Contains(l.ip(l.container, "addr show net0"), "tentative") })
+	inside := l.state(l.container, "net0")
+	for range 2 {
+		if got := l.check(rec); got != "" {
+			t.Error(got)
+		}
+	}
+	if now := l.state(l.container, "net0"); now != inside {
+		t.Errorf("check changed the NIC:\n%s", difference(inside, now))
+	}
+}
+
+// With the namespace the virtual NIC has gone; on the host one is looked for.
+func TestCheckWithoutTheContainersNamespace(t *testing.T) {
+	t.Parallel()
+	l := newLab(t, "veth")
+	l.up()
+	rec := l.snapshot()
+	found, err := Check(l.hostNS, nil, rec)
+	if err != nil || len(found) != 1 || found[0].Actual != "on the host as ens5" {
+		t.Errorf("Check = %v, %v", found, err)
+	}
+}
+
+func TestInTransitFindsTransientNamesAlone(t *testing.T) {
+	t.Parallel()
+	l := newLab(t, "veth")
+	for _, name := range []string{"cdr0123456789", "cdr012345678", "cdr01234567890", "cdr012345678G", "xcdr012345678"} {
+		l.ip(l.peer, "link add "+name+" type bridge")
+	}
+	l.ip(l.peer, "link property add dev p0 altname cdrabcdefabcd")
+	found, err := InTransit(l.open(l.peer))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, s := range found {
+		got = append(got, s.Name+"="+s.TransientName)
+	}
+	if text := strings.Join(got, " "); len(got) != 2 || !strings.Contains(text, "cdr0123456789=cdr0123456789") || !strings.Contains(text, "p0=cdrabcdefabcd") {
+		t.Errorf("in transit: %s", text)
+	}
+}
