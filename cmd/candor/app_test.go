@@ -18,6 +18,7 @@ func TestWrongUsageIsOneLine(t *testing.T) {
 		{"list x", "takes no arguments"},
 		{"gc x", "takes no arguments"},
 		{"inspect", "takes one argument"},
+		{"network-status a b", "takes at most one argument"},
 		{"--state-dir /nonexistent/state check c1", "container c1 holds nothing of this node"},
 		{"spec a b", "takes one argument"},
 		{"spec /nonexistent", "/nonexistent/config.json"},
@@ -48,7 +49,7 @@ func TestLookingMakesNothing(t *testing.T) {
 		t.Skip("only root can look at a node")
 	}
 	dir := filepath.Join(t.TempDir(), "state")
-	for args, want := range map[string]string{"check": "", "check --json": "[]\n"} {
+	for args, want := range map[string]string{"check": "", "check --json": "[]\n", "network-status": "{}\n"} {
 		var stdout, stderr bytes.Buffer
 		code := run(append([]string{"candor", "--state-dir", dir}, strings.Fields(args)...), &stdout, &stderr)
 		if code != 0 || stdout.String() != want {
