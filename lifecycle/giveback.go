@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"time"
 
+	"candor.dev/candor/counters"
 	"candor.dev/candor/ledger"
 	"candor.dev/candor/nic"
 	"candor.dev/candor/statedir"
@@ -35,7 +37,15 @@ func (n *Node) GiveBack(ctx context.Context, key string) (err error) {
 	if n.Alive(r) {
 		return fmt.Errorf("container %s (pid %d): %w", r.ID, r.Owner.PID, ErrAlive)
 	}
-	return n.giveBack(ctx, lock, r)
+	start := time.Now()
+	if err := n.giveBack(ctx, lock, r); err != nil {
+		n.failed(counters.GiveBack, err)
+		return err
+	}
+	if r.BootID == n.bootID {
+		n.gaveBack(r, time.Since(start))
+	}
+	return nil
 }
 
 // giveBack is the one way back, for poststop, a failed attach and the
@@ -83,6 +93,7 @@ func (n *Node) giveBackDevices(ctx context.Context, r *ledger.Record) (err error
 		if errors.As(err, &lost) {
 			// A virtual device that died with its namespace, or a card
 			// that was pulled: there is nothing left to hold a record for.
+			n.failed(counters.GiveBack, err)
 			n.Log.Error("nic is lost", "container", r.ID, "nic", r.NICs[i].Name, "mac", r.NICs[i].MAC, "error", err)
 			continue
 		}

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 
+	"candor.dev/candor/counters"
 	"candor.dev/candor/egress"
 	"candor.dev/candor/ledger"
 	"candor.dev/candor/nic"
@@ -31,7 +32,7 @@ func (n *Node) shape(lock *ledger.Lock, r *ledger.Record, target *nic.Namespace,
 	}
 	if len(links) == 0 {
 		if hint != "" {
-			return fmt.Errorf("%s=%s: the container has no network device to limit: %s", request.KeyEgressLimit, request.Rate(r.Egress.LimitBits), hint)
+			return &RefusedError{fmt.Sprintf("%s=%s: the container has no network device to limit: %s", request.KeyEgressLimit, request.Rate(r.Egress.LimitBits), hint)}
 		}
 		r.State = ledger.Pending
 		return nil
@@ -78,6 +79,7 @@ func shapedAt(r *ledger.Record, index int) *ledger.ShapedDevice {
 // A container that asked for a limit and still has no network is an error: it
 // would run without its limit later.
 func (n *Node) Late(ctx context.Context, id, bundle string) (err error) {
+	defer func() { n.failed(counters.Limit, err) }()
 	key := ledger.Key(id, bundle)
 	r, err := n.store.Read(key)
 	if errors.Is(err, fs.ErrNotExist) {

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"candor.dev/candor/counters"
 	"candor.dev/candor/ledger"
 	"candor.dev/candor/nic"
 	"candor.dev/candor/policy"
@@ -24,7 +25,8 @@ const undoTimeout = 3 * time.Second
 // are not there yet where their pool says so ([policy.Policy.WaitFor]). Where it returns an
 // error the node is as it was before. Asked again for the same container, it
 // finds the work done and does nothing.
-func (n *Node) AttachNetwork(ctx context.Context, c Container, p *policy.Policy, caller string) error {
+func (n *Node) AttachNetwork(ctx context.Context, c Container, p *policy.Policy, caller string) (err error) {
+	defer func() { n.failed(counters.Attach, err) }()
 	req, err := request.Parse(c.Spec.Annotations)
 	if err != nil {
 		return err
@@ -33,7 +35,7 @@ func (n *Node) AttachNetwork(ctx context.Context, c Container, p *policy.Policy,
 		return nil
 	}
 	if req.EgressLimit != 0 && c.Spec.HasCapability("CAP_NET_ADMIN") {
-		return fmt.Errorf("%segress-limit=%s: the container has CAP_NET_ADMIN and could undo a limit on its own device: drop the capability or the limit", request.Prefix, req.EgressLimit)
+		return limited(&RefusedError{fmt.Sprintf("%segress-limit=%s: the container has CAP_NET_ADMIN and could undo a limit on its own device: drop the capability or the limit", request.Prefix, req.EgressLimit)})
 	}
 	if c.Spec.PodMember() {
 		return nil // the pod's network is the sandbox's
@@ -61,7 +63,7 @@ func (n *Node) AttachNetwork(ctx context.Context, c Container, p *policy.Policy,
 		return err
 	}
 	if shared {
-		return errors.New("the container has the host's network namespace: it can be given neither NIC nor limit; run it with a network namespace of its own")
+		return &RefusedError{"the container has the host's network namespace: it can be given neither NIC nor limit; run it with a network namespace of its own"}
 	}
 	if err := n.createVFs(ctx, host, grants); err != nil {
 		return err
@@ -93,7 +95,7 @@ func grant(p *policy.Policy, caller string, req request.Request) ([]policy.Grant
 	}
 	if req.EgressLimit != 0 {
 		if err := p.GrantLimit(caller, req.EgressLimit); err != nil {
-			return nil, err
+			return nil, limited(err)
 		}
 	}
 	return grants, nil
@@ -123,7 +125,9 @@ func (a *attachment) run(ctx context.Context) (err error) {
 		}
 		undo, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTimeout)
 		defer cancel()
-		err = errors.Join(err, a.node.giveBack(undo, a.lock, a.record))
+		undone := a.node.giveBack(undo, a.lock, a.record)
+		a.node.failed(counters.GiveBack, undone)
+		err = errors.Join(err, undone)
 	}()
 	if err := a.pin(); err != nil {
 		return err
@@ -137,7 +141,7 @@ func (a *attachment) run(ctx context.Context) (err error) {
 	if a.record.Egress == nil {
 		a.record.State = ledger.Attached
 	} else if err := a.node.shape(a.lock, a.record, a.target, a.hint); err != nil {
-		return err
+		return limited(err)
 	}
 	if !a.record.Owner.Alive() {
 		return fmt.Errorf("the container's init %d died while its network was attached", a.record.Owner.PID)
@@ -175,7 +179,7 @@ func (a *attachment) reserve(ctx context.Context) (done bool, err error) {
 		return done, err
 	}
 	if err := a.node.checkShared(a.record); err != nil {
-		return false, err
+		return false, limited(err)
 	}
 	a.grants, a.record.NICs = slices.Clone(a.asked), nil
 	for i, g := range a.grants {
@@ -232,8 +236,8 @@ func (n *Node) checkShared(r *ledger.Record) error {
 	records, _ := n.store.List() // what cannot be read has been told by the reconciler
 	for _, other := range records {
 		if other.Key != r.Key && other.BootID == n.bootID && other.Netns == r.Netns && other.Egress != nil {
-			return fmt.Errorf("%segress-limit=%s: the network namespace is shared with container %s, which has a limit of %s: ask for one limit, there",
-				request.Prefix, request.Rate(r.Egress.LimitBits), other.ID, request.Rate(other.Egress.LimitBits))
+			return &RefusedError{fmt.Sprintf("%segress-limit=%s: the network namespace is shared with container %s, which has a limit of %s: ask for one limit, there",
+				request.Prefix, request.Rate(r.Egress.LimitBits), other.ID, request.Rate(other.Egress.LimitBits))}
 		}
 	}
 	return nil
@@ -259,10 +263,10 @@ func (n *Node) chooseHostNIC(host *nic.Namespace, g policy.Grant, r *ledger.Reco
 	// and of no others: what is moved already is not found on the host anyhow.
 	records, err := n.store.List()
 	if err := ledger.Concerning(err, mac); err != nil {
-		return ledger.NIC{}, fmt.Errorf("nic %s may be held by another container: %w", mac, err)
+		return ledger.NIC{}, &HeldError{fmt.Errorf("nic %s may be held by another container: %w", mac, err)}
 	}
 	if holder := n.holderOf(append(records, r), func(held *ledger.NIC) bool { return held.MAC == mac || held.PermanentMAC == mac }); holder != nil {
-		return ledger.NIC{}, fmt.Errorf("nic %s is %s: it comes back when that one is deleted (see 'candor list')", mac, heldBy(holder))
+		return ledger.NIC{}, &HeldError{fmt.Errorf("nic %s is %s: it comes back when that one is deleted (see 'candor list')", mac, heldBy(holder))}
 	}
 	link, err := nic.Find(host, selector(g))
 	if err != nil {

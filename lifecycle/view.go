@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"candor.dev/candor/cgroup"
+	"candor.dev/candor/counters"
 	"candor.dev/candor/daemon"
 	"candor.dev/candor/ledger"
 	"candor.dev/candor/policy"
@@ -50,6 +51,7 @@ func (n *Node) AttachView(ctx context.Context, c Container, p *policy.Policy, ca
 	if err == nil {
 		return nil
 	}
+	n.failed(counters.View, err)
 	if p.ResourceView.Required {
 		return fmt.Errorf("resource view: %w (%s says resource_view.required)", err, p.Path)
 	}

@@ -47,8 +47,8 @@ func Unusable(caller string, r request.Request, err error) error {
 	return fmt.Errorf("%s for caller %s: %w", r.Asked(), plain(caller), err)
 }
 
-// GrantNIC decides whether the caller gets a NIC, and which one. The error is
-// one line with the pool, the caller and the file to look at.
+// GrantNIC decides whether the caller gets a NIC, and which one. The error, a
+// [*DeniedError], is one line with the pool, the caller and the file to look at.
 func (p *Policy) GrantNIC(caller string, n request.NIC) (Grant, error) {
 	pool, err := p.pool(caller, n.Pool)
 	if err == nil {
@@ -63,20 +63,20 @@ func (p *Policy) GrantNIC(caller string, n request.NIC) (Grant, error) {
 		if file == "" {
 			file = p.Path
 		}
-		return Grant{}, fmt.Errorf("pool %s for caller %s: %w (policy %s)", plain(n.Pool), plain(caller), err, file)
+		return Grant{}, &DeniedError{fmt.Errorf("pool %s for caller %s: %w (policy %s)", plain(n.Pool), plain(caller), err, file)}
 	}
 	return g, nil
 }
 
 // GrantLimit decides whether the caller may ask for an egress limit of r. The
-// error is one line with the caller and the file to look at.
+// error, a [*DeniedError], is one line with the caller and the file to look at.
 func (p *Policy) GrantLimit(caller string, r request.Rate) error {
 	switch {
 	case caller == "":
-		return fmt.Errorf("egress limit %s: %w (policy %s)", r, errNoCaller, p.Path)
+		return &DeniedError{fmt.Errorf("egress limit %s: %w (policy %s)", r, errNoCaller, p.Path)}
 	case p.Egress.MaxLimit != 0 && r > p.Egress.MaxLimit:
-		return fmt.Errorf("egress limit %s for caller %s: the node's max_limit is %s (policy %s)",
-			r, plain(caller), p.Egress.MaxLimit, p.Path)
+		return &DeniedError{fmt.Errorf("egress limit %s for caller %s: the node's max_limit is %s (policy %s)",
+			r, plain(caller), p.Egress.MaxLimit, p.Path)}
 	}
 	return nil
 }

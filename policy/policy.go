@@ -100,13 +100,16 @@ type Pool struct {
 // one of syntax, the line.
 //
 // A file other than [DefaultPath] was named by somebody: that it is missing is
-// an error, wrapping [fs.ErrNotExist].
+// an error, wrapping [fs.ErrNotExist]. All errors are of type [*BrokenError].
 func Load(path string) (*Policy, error) {
 	p, err := load(path, 0)
 	if err == nil && p.Missing && path != DefaultPath {
-		return nil, fmt.Errorf("config %s: %w", path, fs.ErrNotExist)
+		err = fmt.Errorf("config %s: %w", path, fs.ErrNotExist)
 	}
-	return p, err
+	if err != nil {
+		return nil, &BrokenError{err}
+	}
+	return p, nil
 }
 
 // load is Load for files of another owner than root.

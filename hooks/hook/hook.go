@@ -9,13 +9,16 @@ package hook
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
 	"time"
 
+	"candor.dev/candor/counters"
 	"candor.dev/candor/journal"
 	"candor.dev/candor/lifecycle"
 	"candor.dev/candor/policy"
@@ -54,7 +57,10 @@ type Hook struct {
 	AfterEnd bool
 	// Waits is set for a hook that waits for NICs, where the policy says so.
 	Waits bool
-	Run   func(context.Context, Call) error
+	// Operation is what counts as failed where Run is not come to; Run counts
+	// its own.
+	Operation counters.Operation
+	Run       func(context.Context, Call) error
 }
 
 // Main runs the hook and returns the exit status: 0, 1 when it could not do its
@@ -76,7 +82,11 @@ func (h Hook) Main(args []string, stdin io.Reader, stdout, stderr io.Writer) int
 	call, stateDir, err := h.read(o, stdin)
 	if err != nil {
 		fmt.Fprintf(stderr, "%s: %s\n", h.Name, journal.OneLine(err))
-		journal.New(stateDir, h.Name).Error(journal.OneLine(err))
+		log := journal.New(stateDir, h.Name)
+		log.Error(journal.OneLine(err))
+		if err := h.count(stateDir, err); err != nil {
+			log.Warn("a failure is missing in the metrics", "error", err)
+		}
 		return 1
 	}
 	if err := h.run(call, stateDir); err != nil {
@@ -133,6 +143,15 @@ func (h Hook) read(o options, stdin io.Reader) (call Call, stateDir string, err 
 		return Call{}, stateDir, fmt.Errorf("container %s: %w", st.ID, policyErr)
 	}
 	return call, stateDir, nil
+}
+
+// count counts a failure to begin. Without a state directory nobody counts yet.
+func (h Hook) count(stateDir string, failure error) error {
+	err := statedir.InHostMounts(func() error { return lifecycle.CountFailure(stateDir, h.Operation, failure) })
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
 }
 
 // run does the hook's work where pid 1's mounts are.

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"candor.dev/candor/counters"
 	"candor.dev/candor/policy"
 	"candor.dev/candor/request"
 	"candor.dev/candor/statedir"
@@ -144,7 +145,7 @@ func TestBrokenPolicyNamesWhatWasAskedAndByWhom(t *testing.T) {
 		t.Fatal(err)
 	}
 	stdin := `{"id":"c1","pid":1,"bundle":"` + bundle(t, `{"annotations":{"candor.dev/nic":"pool=cloud,mac=52:54:00:00:00:01","candor.dev/egress-limit":"50M"}}`) + `"}`
-	h := Hook{Name: "candor-test", Run: func(context.Context, Call) error {
+	h := Hook{Name: "candor-test", Operation: counters.Attach, Run: func(context.Context, Call) error {
 		t.Error("the hook did its work")
 		return nil
 	}}
@@ -157,6 +158,9 @@ func TestBrokenPolicyNamesWhatWasAskedAndByWhom(t *testing.T) {
 		if !strings.Contains(errs.String(), want) {
 			t.Errorf("%q does not say %s", &errs, want)
 		}
+	}
+	if c, err := counters.Read(dir); err != nil || c.Failures[counters.Attach][counters.Policy] != 1 {
+		t.Errorf("counted %+v, %v", c, err)
 	}
 	if _, err := os.Stat("/run/systemd/journal/socket"); err == nil {
 		return // it went there

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 
+	"candor.dev/candor/counters"
 	"candor.dev/candor/hooks/hook"
 	"candor.dev/candor/ledger"
 	"candor.dev/candor/lifecycle"
@@ -15,7 +16,7 @@ func main() {
 	hook.Hook{
 		Name:     "candor-poststop",
 		Summary:  "gives back everything that a container holds",
-		AfterEnd: true,
+		AfterEnd: true, Operation: counters.GiveBack,
 		Run: func(ctx context.Context, c hook.Call) error {
 			err := c.Node.GiveBack(ctx, ledger.Key(c.Container.ID, c.Container.Bundle))
 			if errors.Is(err, lifecycle.ErrAlive) {

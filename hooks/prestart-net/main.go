@@ -5,14 +5,16 @@ package main
 import (
 	"context"
 
+	"candor.dev/candor/counters"
 	"candor.dev/candor/hooks/hook"
 )
 
 func main() {
 	hook.Hook{
-		Name:    "candor-prestart-net",
-		Summary: "gives a container its NICs and its egress limit",
-		Waits:   true,
+		Name:      "candor-prestart-net",
+		Summary:   "gives a container its NICs and its egress limit",
+		Operation: counters.Attach,
+		Waits:     true,
 		Run: func(ctx context.Context, c hook.Call) error {
 			return c.Node.AttachNetwork(ctx, c.Container, c.Policy, c.Caller)
 		},

@@ -8,12 +8,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"time"
 
+	"candor.dev/candor/counters"
 	"candor.dev/candor/daemon"
 	"candor.dev/candor/journal"
+	"candor.dev/candor/lifecycle"
 	"candor.dev/candor/policy"
 	"candor.dev/candor/request"
 	"candor.dev/candor/shim/bundle"
@@ -113,9 +116,14 @@ func (c Container) record(done Prepared, err error) {
 	if done.Spec != nil {
 		caller = c.Caller(done.Spec.Annotations)
 	}
-	// A journal that cannot be written is no reason for another error.
+	// A journal or a count that cannot be written is no reason for another error.
 	_ = statedir.InHostMounts(func() error {
-		journal.New(stateDir, c.Component).Error(journal.OneLine(err), "container", c.ID, "caller", caller, "bundle", c.Bundle)
+		log := journal.New(stateDir, c.Component)
+		log.Error(journal.OneLine(err), "container", c.ID, "caller", caller, "bundle", c.Bundle)
+		// Without a state directory nobody counts yet.
+		if err := lifecycle.CountFailure(stateDir, counters.Attach, err); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			log.Warn("a failure is missing in the metrics", "error", err)
+		}
 		return nil
 	})
 }
@@ -194,7 +202,9 @@ func grant(p *policy.Policy, caller string, spec *specgen.Spec, req request.Requ
 		}
 	}
 	if req.EgressLimit != 0 {
-		return p.GrantLimit(caller, req.EgressLimit)
+		if err := p.GrantLimit(caller, req.EgressLimit); err != nil {
+			return &lifecycle.LimitError{Err: err}
+		}
 	}
 	return nil
 }

@@ -7,9 +7,11 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 
+	"candor.dev/candor/counters"
 	"candor.dev/candor/policy"
 	"candor.dev/candor/specgen"
 	"candor.dev/candor/statedir"
@@ -235,6 +237,32 @@ func TestRunRefusesInOneLineAndChangesNothing(t *testing.T) {
 				t.Error("the spec was changed")
 			}
 		})
+	}
+}
+
+// The front door refuses before a hook is come to, so that it counts, too.
+func TestRefusalsAreCounted(t *testing.T) {
+	n := newNode(t, oneNIC)
+	if err := os.Mkdir(n.state, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct{ annotations, caller string }{
+		{oneNIC, "docker"}, {oneNIC, "docker"}, {`"candor.dev/egress-limit":"2G"`, "docker"},
+	} {
+		n.spec(t, c.annotations)
+		if _, err := n.container(c.caller).Run(t.Context()); err == nil {
+			t.Errorf("%s was granted to %s", c.annotations, c.caller)
+		}
+	}
+	got, err := counters.Read(n.state)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := map[counters.Operation]map[counters.Reason]uint64{
+		counters.Attach: {counters.Denied: 2}, counters.Limit: {counters.Denied: 1},
+	}
+	if !reflect.DeepEqual(got.Failures, want) {
+		t.Errorf("counted %v, want %v", got.Failures, want)
 	}
 }
 
