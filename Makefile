@@ -128,6 +128,15 @@ endif
 	@$(MAKE) --no-print-directory tools build
 	@bench/run.sh
 
+.PHONY: bench-nic
+bench-nic: ## the same of NICs: attach and give-back beside CNI plugins
+ifneq ($(SETUP),no)
+	@scripts/setup.sh bench
+endif
+	@$(MAKE) --no-print-directory tools build
+	@scripts/tools.sh cni
+	@bench/run.sh attach
+
 .PHONY: soak
 soak: tools build ## 500 containers at four NICs, kills for MINUTES (10), the whole crash matrix, the guest's long tests
 	@CANDOR_CHURN=500 bats --print-output-on-failure tests/bats/09-churn.bats
@@ -166,3 +175,4 @@ guest-clean: ## remove the built guest from the cache
 .PHONY: clean
 clean: ## remove bin/ except bin/tools
 	find bin -maxdepth 1 -type f -delete 2>/dev/null || true
+	rm -rf bin/bench

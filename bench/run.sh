@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # Measures candor beside its peers and prints one table. As root.
 #
-#   bench/run.sh [hooks] [limit] [start] [view]      (default: all)
+#   bench/run.sh [hooks] [limit] [start] [view]      (default: these four)
+#   bench/run.sh [attach]                            (make bench-nic)
 #
-#   BENCH_PAIRS=100       pairs of container starts
+#   BENCH_PAIRS=100       pairs of container starts, of moves of a NIC
 #   BENCH_READS=2000      reads of each file in a row, for each server
 #   BENCH_RESULTS=DIR     where the results go (bench/results)
 #
@@ -16,7 +17,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
 source tests/lab/lab.bash
 # shellcheck source=bench/lib.bash
 source bench/lib.bash
-for part in hooks limit start view; do
+for part in hooks limit start view attach; do
 	# shellcheck source=/dev/null
 	source "bench/$part.bash"
 done

@@ -75,11 +75,22 @@ lint() {
 	CGO_ENABLED=0 go -C scripts/tools install -trimpath -ldflags '-s -w' tool
 }
 
+cni() {
+	local plugin plugins=(main/host-device ipam/static ipam/host-local) wanted=()
+	GOBIN+=/cni
+	built "$CNI_MODULE" "$CNI_VERSION" "${plugins[@]##*/}" && return
+	for plugin in "${plugins[@]}"; do wanted+=("$CNI_MODULE/plugins/$plugin@$CNI_VERSION"); done
+	use_our_toolchain
+	say "building CNI plugins $CNI_VERSION: ${plugins[*]##*/}"
+	CGO_ENABLED=0 go install -trimpath -ldflags '-s -w' "${wanted[@]}"
+}
+
 case ${1:-peers} in
 peers) peers ;;
 lint) lint ;;
+cni) cni ;;
 *)
-	say "usage: scripts/tools.sh [peers|lint]" >&2
+	say "usage: scripts/tools.sh [peers|lint|cni]" >&2
 	exit 2
 	;;
 esac

@@ -7,6 +7,10 @@ CONTAINERD_VERSION=v2.3.7
 RUNC_MODULE=github.com/opencontainers/runc
 RUNC_VERSION=v1.5.2
 
+# What `make bench-nic` measures the attach of a NIC against.
+CNI_MODULE=github.com/containernetworking/plugins
+CNI_VERSION=v1.9.1
+
 # What `make setup` asks of the machine. Any Go from 1.21 on fetches the
 # toolchain that go.mod names.
 GO_MINIMUM=1.21
