@@ -2,9 +2,10 @@
 # Measures candor beside its peers and prints one table. As root.
 #
 #   bench/run.sh [hooks] [limit] [start] [view]      (default: these four)
-#   bench/run.sh [attach]                            (make bench-nic)
+#   bench/run.sh [attach] [rate]                     (make bench-nic)
 #
 #   BENCH_PAIRS=100       pairs of container starts, of moves of a NIC
+#   BENCH_ROUNDS=12       rounds of rates, over all ways that packets go
 #   BENCH_READS=2000      reads of each file in a row, for each server
 #   BENCH_RESULTS=DIR     where the results go (bench/results)
 #
@@ -17,12 +18,13 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
 source tests/lab/lab.bash
 # shellcheck source=bench/lib.bash
 source bench/lib.bash
-for part in hooks limit start view attach; do
+for part in hooks limit start view attach rate; do
 	# shellcheck source=/dev/null
 	source "bench/$part.bash"
 done
 
 BENCH_PAIRS=${BENCH_PAIRS:-100}
+BENCH_ROUNDS=${BENCH_ROUNDS:-12}
 BENCH_READS=${BENCH_READS:-2000}
 BENCH_RESULTS=${BENCH_RESULTS:-bench/results}
 stamp=$(date -u +%Y%m%dT%H%M%SZ)
@@ -35,6 +37,8 @@ mkdir -p "$BENCH_RESULTS" || exit 1
 BENCH_OUT=$(cd "$BENCH_RESULTS" && pwd)/$stamp
 trap bench_down EXIT
 bench_say "lab"
+# Rates are measured on two wires.
+[[ " ${parts[*]} " != *" rate "* ]] || export LAB_SECOND=1
 lab_up && bench_state_up || exit 1
 bench_build || exit 1
 

@@ -159,10 +159,11 @@ remove_overlay() {
 	ip netns del "$LAB_ID-vxlan"
 }
 
-# plug NETNS BRIDGE ADDRESS MTU: the veth pair that a CNI plugin would make.
+# plug NETNS BRIDGE ADDRESS MTU [PORT]: the veth pair that a CNI plugin would make.
 plug() {
-	ip -n "$LAB_ID-node" link add "${2}p" mtu "$4" type veth peer name eth0 mtu "$4" netns "$1" &&
-		ip -n "$LAB_ID-node" link set "${2}p" master "$2" up &&
+	local port=${5:-${2}p}
+	ip -n "$LAB_ID-node" link add "$port" mtu "$4" type veth peer name eth0 mtu "$4" netns "$1" &&
+		ip -n "$LAB_ID-node" link set "$port" master "$2" up &&
 		ip -n "$1" addr add "$3" dev eth0 &&
 		ip -n "$1" link set eth0 up
 }

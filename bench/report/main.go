@@ -5,6 +5,7 @@
 //	report reads  -what W -candor-cpu US -peer-cpu US -o FILE <reader's output
 //	report value  -what W -peer P -unit U -o FILE CANDOR PEER
 //	report pings  -what W -limit MS -o FILE   <the output of ping
+//	report paths  -o FILE                     <the output of packets, round by round
 package main
 
 import (
@@ -22,7 +23,7 @@ import (
 )
 
 func main() {
-	err := errors.New("usage: report table|reads|value|pings")
+	err := errors.New("usage: report table|reads|value|pings|paths")
 	if len(os.Args) > 1 {
 		switch os.Args[1] {
 		case "table":
@@ -33,6 +34,8 @@ func main() {
 			err = value(os.Args[2:])
 		case "pings":
 			err = pings(os.Args[2:])
+		case "paths":
+			err = paths(os.Args[2:])
 		}
 	}
 	if err != nil {
