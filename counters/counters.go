@@ -53,6 +53,8 @@ const (
 	Ambiguous    Reason = "ambiguous"     // several are
 	Refused      Reason = "refused"       // the host cannot spare the NIC, or the container is not fit for it
 	Held         Reason = "held"          // another container has it
+	Exhausted    Reason = "exhausted"     // all VFs of the pool are held, or cannot be used
+	Driver       Reason = "driver"        // the PF's driver does not take a setting
 	Lost         Reason = "lost"          // the NIC is gone
 	ForeignQdisc Reason = "foreign_qdisc" // somebody else shapes the device
 	Record       Reason = "record"        // a record of the ledger cannot be read

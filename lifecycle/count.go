@@ -69,6 +69,12 @@ func ReasonOf(err error) counters.Reason {
 		return counters.Refused
 	case is[*HeldError](err):
 		return counters.Held
+	case is[*nic.NoVFError](err):
+		return counters.NotFound
+	case is[*ExhaustedError](err):
+		return counters.Exhausted
+	case is[*nic.SettingError](err):
+		return counters.Driver
 	case is[*nic.LostError](err):
 		return counters.Lost
 	case is[*egress.ForeignError](err):

@@ -91,10 +91,10 @@ func (n *Node) chooseVF(host *nic.Namespace, g policy.Grant, r *ledger.Record) (
 	records = append(records, r)
 	if mac := g.MAC.String(); mac != "" {
 		if err := ledger.Concerning(unread, mac); err != nil {
-			return fail(fmt.Errorf("mac %s may be another container's: %w", mac, err))
+			return fail(&HeldError{fmt.Errorf("mac %s may be another container's: %w", mac, err)})
 		}
 		if holder := n.holderOf(records, func(held *ledger.NIC) bool { return hasMAC(held, mac) }); holder != nil {
-			return fail(fmt.Errorf("mac %s is that of a nic %s: ask for another", mac, heldBy(holder)))
+			return fail(&HeldError{fmt.Errorf("mac %s is that of a nic %s: ask for another", mac, heldBy(holder))})
 		}
 	}
 	exhausted := &ExhaustedError{Pool: g.Pool.Name, VFs: len(vfs), Held: map[string]int{}}
@@ -171,7 +171,7 @@ func (n *Node) takeDown(host *nic.Namespace, g policy.Grant, vf nic.VF, unread e
 			return ledger.NIC{}, err
 		}
 		if taken != "" {
-			return ledger.NIC{}, fmt.Errorf("mac %s is that of %s already: ask for another", g.MAC, taken)
+			return ledger.NIC{}, &HeldError{fmt.Errorf("mac %s is that of %s already: ask for another", g.MAC, taken)}
 		}
 	}
 	if chosen.VF, err = nic.PlanVF(host, vf, vfSettings(g)); err != nil {
