@@ -83,7 +83,7 @@ func main() {
 	}
 	var err error
 	if o.address, err = netip.ParseAddr(address); err == nil && (len(o.devices) != len(o.from) || flag.NArg() == 0) {
-		err = errors.New("usage: packets -from NETNS,... -to NETNS -address A [-devices D,...] PAYLOAD...")
+		err = errors.New("usage: packets -from NETNS,... -to NETNS -address A [-devices D,...] PAYLOAD, one or more")
 	}
 	for i := 0; err == nil && i < flag.NArg(); i++ {
 		err = o.measure(flag.Arg(i), basePort+i*len(o.from))

@@ -1,6 +1,6 @@
 #!/usr/bin/env bats
 # Single quotes are for shells and jq inside; a @test is no subshell to bats:
-# shellcheck disable=SC2016,SC2030,SC2031,SC2034
+# shellcheck disable=SC2016,SC2030,SC2031,SC2034,SC2153
 # The SR-IOV fixture, and real VFs as NICs of candor's containers: the lab's wires
 # are VFs, so that LAB_NIC is a PCI function and the peer sits behind the other PF.
 
