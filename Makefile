@@ -90,7 +90,7 @@ demo-sriov: setup-test ## the demo in the test guest, on SR-IOV VFs (some minute
 	@tests/guest/run.sh 'mkdir /srv/candor && cp -r bin demo tests /srv/candor && /srv/candor/demo/sriov.sh'
 
 .PHONY: test
-test: setup-test ## everything: unit, fuzz, host, fresh, guest; says at the end what ran where
+test: setup-test ## everything: unit, crash, fuzz, host, fresh, guest; says at the end what ran where
 	@$(MAKE) --no-print-directory tools build
 	@scripts/test.sh
 
@@ -101,6 +101,11 @@ test-unit: ## Go tests (real kernel, throw-away namespaces; root; PKG=./nic for 
 .PHONY: test-bats
 test-bats: tools build ## end-to-end tests against a private containerd (BATS=file for one)
 	@scripts/test.sh host
+
+.PHONY: test-crash
+test-crash: setup-test ## the hooks, killed at every call that changes something
+	@$(MAKE) --no-print-directory build
+	@scripts/test.sh crash
 
 .PHONY: test-guest
 test-guest: setup-test ## the suites in a QEMU guest: SR-IOV, cgroup v2 on 6.12, cgroup v1 on 6.1

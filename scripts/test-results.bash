@@ -14,6 +14,9 @@ results_took() { [[ ! -e $log/results ]] || sed -i "s/^\($1|.*|\)\$/\1$2/" "$log
 # results_skip SUITE TEXT
 results_skip() { printf '%s: %s\n' "$1" "$2" >>"$log/skipped"; }
 
+# results_note TEXT: for the end; nothing is no note.
+results_note() { [[ -z $1 ]] || printf '%s\n' "$1" >>"$log/notes"; }
+
 # results_from_tap SUITE FILE [SECONDS]
 results_from_tap() {
 	local reason
@@ -42,6 +45,7 @@ results_print() {
 		printf '%-12s %6s %7s %8s %6s s %9s\n' "$name" "$tests" "$failed" "$skipped" "$seconds" "${budget:+$budget s}"
 		((${budget:-$seconds} >= seconds)) || over+=("$name")
 	done <"$log/results"
+	if [[ -s $log/notes ]]; then cat "$log/notes"; fi
 	if [[ -s $log/skipped ]]; then
 		echo "skipped here:"
 		sort -u "$log/skipped" | sed 's/^/  /'

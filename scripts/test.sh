@@ -3,7 +3,7 @@
 # where, how long each took, what failed, and what was skipped here and why. With
 # names only those suites.
 #
-#   scripts/test.sh [unit|fuzz|host|guest|fresh]...
+#   scripts/test.sh [unit|fuzz|crash|host|guest|fresh]...
 #     FUZZTIME=20s BATS=tests/bats PKG=./...     CI=true: no guest is a failure
 set -uo pipefail
 
@@ -14,21 +14,39 @@ source scripts/test-results.bash
 unit() {
 	# JSON for the reasons of skips; only failures and skips are printed. One
 	# package at a time: they share the machine's mounts, and time matters.
-	# shellcheck disable=SC2086  # PKG may name several
-	go test -p 1 -json ${PKG:-./...} >"$log/unit.json"
+	# shellcheck disable=SC2046,SC2086  # PKG may name several
+	go test -p 1 -json ${PKG:-$(go list ./... | grep -v /tests/crash$)} >"$log/unit.json"
 	local status=$?
-	jq -j 'select(.Action == "output" and (.Test == null or .Action == "fail")) | .Output' "$log/unit.json" |
-		grep -E '^(ok|FAIL|---|panic|\?)' | grep -v 'no test files'
-	if ((status)); then
-		jq -js '([.[] | select(.Action == "fail" and .Test != null) | .Package + " " + .Test]) as $f
-			| .[] | select(.Action == "output" and .Test != null) | (.Package + " " + .Test) as $n
-			| select($f | index($n)) | .Output' "$log/unit.json"
-		# What did not even build says so on these lines.
-		jq -j 'select(.Action == "build-output") | .Output' "$log/unit.json"
-	fi
-	results_from_go_json unit "$log/unit.json"
+	go_results unit "$status"
+	results_note "$(go_said unit TestEveryCaseHasItsProof | sed -n 's/.*: \(.* cases, .*\)/NICs, what goes wrong elsewhere (docs\/nic-cases.md): \1/p')"
 	return "$status"
 }
+
+# crash is tests/crash, which every call of the hooks costs a run or two.
+crash() {
+	go test -count 1 -json ./tests/crash >"$log/crash.json"
+	local status=$?
+	go_results crash "$status"
+	results_note "$(go_said crash TestCrashMatrix | sed -n '/the crash matrix/,$ { s/^ *[a-z_]*\.go:[0-9]*: //; /^ *---/d; p }')"
+	return "$status"
+}
+
+# go_results SUITE STATUS: what $log/SUITE.json says, and of failed tests all.
+go_results() {
+	jq -j 'select(.Action == "output" and (.Test == null or .Action == "fail")) | .Output' "$log/$1.json" |
+		grep -E '^(ok|FAIL|---|panic|\?)' | grep -v 'no test files'
+	if (($2)); then
+		jq -js '([.[] | select(.Action == "fail" and .Test != null) | .Package + " " + .Test]) as $f
+			| .[] | select(.Action == "output" and .Test != null) | (.Package + " " + .Test) as $n
+			| select($f | index($n)) | .Output' "$log/$1.json"
+		# What did not even build says so on these lines.
+		jq -j 'select(.Action == "build-output") | .Output' "$log/$1.json"
+	fi
+	results_from_go_json "$1" "$log/$1.json"
+}
+
+# go_said SUITE TEST prints what a test printed.
+go_said() { jq -j --arg test "$2" 'select(.Action == "output" and .Test == $test) | .Output' "$log/$1.json"; }
 
 fuzz() {
 	local package target status=0 ran=0 failed=0
@@ -52,6 +70,7 @@ host() {
 	bats --print-output-on-failure --timing "${BATS:-tests/bats}" | tee "$log/host"
 	local status=$?
 	results_from_tap host "$log/host"
+	results_note "$(sed -n 's/^# \(.*CANDOR_CHURN_SEED.*\|.* started, .* refused .*\)/churn: \1/p' "$log/host")"
 	return "$status"
 }
 
@@ -86,12 +105,12 @@ main() {
 	FUZZTIME=${FUZZTIME:-20s}
 	log=$(mktemp -d)
 	trap 'rm -rf "$log"' EXIT
-	if (($# == 0)); then set -- unit fuzz host fresh guest; fi
+	if (($# == 0)); then set -- unit crash fuzz host fresh guest; fi
 	for suite; do
 		case $suite in
-		unit | fuzz | host | guest | fresh) ;;
+		unit | crash | fuzz | host | guest | fresh) ;;
 		*)
-			echo "test: no such suite: $suite (unit, fuzz, host, guest, fresh)" >&2
+			echo "test: no such suite: $suite (unit, crash, fuzz, host, guest, fresh)" >&2
 			exit 2
 			;;
 		esac
