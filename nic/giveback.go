@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 
 	"github.com/vishvananda/netlink"
 
@@ -65,6 +66,11 @@ func GiveBack(ctx context.Context, host *Namespace, inside []*Namespace, rec *le
 func bringHome(ctx context.Context, host, ns *Namespace, link netlink.Link, rec *ledger.NIC) (netlink.Link, error) {
 	attrs := link.Attrs()
 	errs := []error{ns.handle.LinkSetDown(link)}
+	// Before the altnames: of a virtual NIC that the container gave another MAC,
+	// the transient name is all that we know it by if we are killed below.
+	if mac, err := net.ParseMAC(rec.MAC); err == nil && rec.ParentDevice == "" && attrs.HardwareAddr.String() != rec.MAC {
+		errs = append(errs, ns.handle.LinkSetHardwareAddr(link, mac))
+	}
 	// The host's IPv6 looks at the flags when the NIC arrives: one without ARP
 	// would have no detection of duplicates for good.
 	if want := rec.Link; want != nil && attrs.RawFlags&travellingFlags != want.Flags {
