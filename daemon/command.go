@@ -30,6 +30,9 @@ type Parts struct {
 	Log func(stateDir, component string) *slog.Logger
 	// Worker makes what a worker serves, and the tasks that it runs beside.
 	Worker func(stateDir, configPath string, log *slog.Logger) (resview.OpenFunc, []func(context.Context) error, error)
+	// Metrics makes the task that answers a monitoring system; nil where none
+	// is answered. See [WorkerConfig].
+	Metrics func(stateDir, configPath string, log *slog.Logger) func(ctx context.Context, status func() Status) error
 }
 
 const usage = `candord serves the resource view and gives back what dead containers hold.
@@ -165,7 +168,7 @@ func runWorker(c commandLine, parts Parts) error {
 	// Signals of a terminal or of systemd are meant for the supervisor; only
 	// it knows whether the worker has to go (but see endWhenOrphaned).
 	signal.Ignore(syscall.SIGINT, syscall.SIGHUP)
-	return RunWorker(context.Background(), WorkerConfig{
+	config := WorkerConfig{
 		StateDir:   c.stateDir,
 		Generation: c.generation,
 		Supervisor: c.supervisor,
@@ -174,7 +177,11 @@ func runWorker(c commandLine, parts Parts) error {
 		Open:       open,
 		Background: background,
 		Log:        log,
-	})
+	}
+	if parts.Metrics != nil {
+		config.Metrics = parts.Metrics(c.stateDir, c.config, log)
+	}
+	return RunWorker(context.Background(), config)
 }
 
 func runSupervisor(c commandLine, parts Parts) error {

@@ -39,7 +39,11 @@ type WorkerConfig struct {
 	// Background are tasks that run beside the view, such as giving back what
 	// dead containers hold. One that returns is started again.
 	Background []func(ctx context.Context) error
-	Log        *slog.Logger
+	// Metrics is such a task, too, but begins only when the view is served:
+	// after a kill -9 it is the view that readers wait for. It may ask what the
+	// worker says of itself. nil is none.
+	Metrics func(ctx context.Context, status func() Status) error
+	Log     *slog.Logger
 }
 
 // RunWorker serves until the mount is gone. The process has to exit after it.
@@ -77,6 +81,9 @@ func RunWorker(ctx context.Context, config WorkerConfig) error {
 	for _, task := range config.Background {
 		go w.keepRunning(ctx, task)
 	}
+	if config.Metrics != nil {
+		go w.serveMetrics(ctx)
+	}
 	if config.ViewError != "" {
 		resview.Idle(slots, config.Generation)
 	}
@@ -112,6 +119,13 @@ func (w *workerProcess) status() Status {
 		st.FuseMounted = err == nil
 	}
 	return st
+}
+
+func (w *workerProcess) serveMetrics(ctx context.Context) {
+	for w.slots.Ready() != w.config.Generation {
+		time.Sleep(readyInterval)
+	}
+	w.keepRunning(ctx, func(ctx context.Context) error { return w.config.Metrics(ctx, w.status) })
 }
 
 // watchOrphanage ends a worker that no supervisor watches once the ledger is

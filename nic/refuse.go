@@ -120,6 +120,20 @@ func isDefault(r netlink.Route) bool {
 	return ones == 0 || (ones == 1 && r.Dst.IP.To4() != nil)
 }
 
+// refusalOf says why the host cannot spare a link with these addresses and routes,
+// or "".
+func refusalOf(host *Namespace, link netlink.Link, addresses []address, routes []netlink.Route) (string, error) {
+	var addrs []netip.Addr
+	for _, a := range addresses {
+		addrs = append(addrs, a.Prefix.Addr())
+	}
+	around, err := survey(host, link, addrs, routes)
+	if err != nil {
+		return "", err
+	}
+	return around.refusal(), nil
+}
+
 // survey gathers what refusal has to know.
 func survey(host *Namespace, link netlink.Link, addresses []netip.Addr, routes []netlink.Route) (*situation, error) {
 	s := &situation{link: link, addresses: addresses, routes: routes}

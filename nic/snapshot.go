@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"net/netip"
 
 	"github.com/vishvananda/netlink"
 
@@ -49,15 +48,11 @@ func snapshot(host *Namespace, link netlink.Link) (ledger.NIC, error) {
 	if err != nil {
 		return ledger.NIC{}, err
 	}
-	var addrs []netip.Addr
-	for _, a := range all {
-		addrs = append(addrs, a.Prefix.Addr())
-	}
-	around, err := survey(host, link, addrs, routes)
+	reason, err := refusalOf(host, link, all, routes)
 	if err != nil {
 		return ledger.NIC{}, err
 	}
-	if reason := around.refusal(); reason != "" {
+	if reason != "" {
 		return ledger.NIC{}, &RefusedError{NIC: label(attrs.HardwareAddr.String(), attrs.Name), Reason: reason}
 	}
 	rec := ledger.NIC{

@@ -70,6 +70,13 @@ func (p *Policy) merge(file string, s settings) error {
 		}
 		p.Egress.Uplink = *v
 	}
+	if v := s.Metrics.Listen; v != nil {
+		listen, err := checkListen(*v)
+		if err != nil {
+			return refuse("metrics.listen", "%w", err)
+		}
+		p.Metrics.Listen = listen
+	}
 	for _, name := range slices.Sorted(maps.Keys(s.Pools)) {
 		if err := request.CheckPool(name); err != nil {
 			return refuse("pools", "%w", err)
@@ -85,6 +92,24 @@ func (p *Policy) merge(file string, s settings) error {
 		p.Pools[name] = checked
 	}
 	return nil
+}
+
+// checkListen takes an address and a port; "" is neither. A name could come to mean
+// another address, and a missing one would mean all.
+func checkListen(text string) (netip.AddrPort, error) {
+	if text == "" {
+		return netip.AddrPort{}, nil
+	}
+	listen, err := netip.ParseAddrPort(text)
+	switch {
+	case err != nil:
+		return netip.AddrPort{}, fmt.Errorf(`%q is not an IP address with a port, such as "127.0.0.1:9464"`, text)
+	case listen.Port() == 0:
+		return netip.AddrPort{}, fmt.Errorf("%q has no port that could be asked", text)
+	case listen.Addr().Is4In6():
+		return netip.AddrPort{}, fmt.Errorf("%q is an IPv4 address in IPv6 dress", text)
+	}
+	return listen, nil
 }
 
 // check makes a Pool of what the file says. Its errors begin with the key.

@@ -26,6 +26,9 @@ type settings struct {
 		Uplink   *string `toml:"uplink"`
 		Capacity *string `toml:"capacity"`
 	} `toml:"egress"`
+	Metrics struct {
+		Listen *string `toml:"listen"`
+	} `toml:"metrics"`
 }
 
 type poolSettings struct {
@@ -64,12 +67,14 @@ func keysIn(table []string) map[string]string {
 	case len(table) == 0:
 		return map[string]string{
 			"state_dir": text, "bin_dir": text, "pools": "a table of pools",
-			"resource_view": "a table", "egress": "a table",
+			"resource_view": "a table", "egress": "a table", "metrics": "a table",
 		}
 	case table[0] == "resource_view" && len(table) == 1:
 		return map[string]string{"enabled": boolean, "required": boolean}
 	case table[0] == "egress" && len(table) == 1:
 		return map[string]string{"max_limit": text, "uplink": text, "capacity": text}
+	case table[0] == "metrics" && len(table) == 1:
+		return map[string]string{"listen": text}
 	case table[0] == "pools" && len(table) == 2:
 		return map[string]string{
 			"kind": text, "macs": list, "names": list, "pci": list, "drivers": list, "pfs": list,

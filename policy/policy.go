@@ -44,6 +44,7 @@ type Policy struct {
 	Pools        map[string]Pool
 	ResourceView ResourceView
 	Egress       Egress
+	Metrics      Metrics
 }
 
 // ResourceView says how the node handles the resource view.
@@ -62,6 +63,13 @@ type Egress struct {
 	Uplink string
 	// Capacity is what the uplink carries; 0 is unknown.
 	Capacity request.Rate
+}
+
+// Metrics says where the node's metrics can be asked for, beside the socket in
+// the state directory.
+type Metrics struct {
+	// Listen is an address and port for TCP; the zero value is none.
+	Listen netip.AddrPort
 }
 
 // Pool is a set of devices, what its users get by default, and who they are.

@@ -86,6 +86,8 @@ required = true
 max_limit = "1G"
 uplink = "eth0"
 capacity = "10G"
+[metrics]
+listen = "[::1]:9464"
 ` + cloud})
 	got, err := loadOwn(path)
 	if err != nil {
@@ -114,6 +116,7 @@ capacity = "10G"
 		},
 		ResourceView: ResourceView{Enabled: false, Required: true},
 		Egress:       Egress{MaxLimit: 1e9, Uplink: "eth0", Capacity: 10e9},
+		Metrics:      Metrics{Listen: netip.MustParseAddrPort("[::1]:9464")},
 	}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %+v\nwant %+v", got, want)
@@ -217,6 +220,12 @@ func TestLoadRefuses(t *testing.T) {
 		"bad rate":                   {"[egress]\nmax_limit = '100m'", `config config.toml: egress.max_limit: "100m" is in thousandths of a bit; did you mean "100M"?`},
 		"bad capacity":               {"[egress]\ncapacity = '0'", `config config.toml: egress.capacity: "0" is zero: a rate is 1k to 1P bits per second`},
 		"bad uplink":                 {"[egress]\nuplink = 'a/b'", `config config.toml: egress.uplink: "a/b" must be printable ASCII without space, "/", ":" and "%"`},
+		"port alone":                 {"[metrics]\nlisten = ':9464'", `config config.toml: metrics.listen: ":9464" is not an IP address with a port, such as "127.0.0.1:9464"`},
+		"name of a host":             {"[metrics]\nlisten = 'localhost:9464'", `config config.toml: metrics.listen: "localhost:9464" is not an IP address with a port, such as "127.0.0.1:9464"`},
+		"port that is none":          {"[metrics]\nlisten = '127.0.0.1:0'", `config config.toml: metrics.listen: "127.0.0.1:0" has no port that could be asked`},
+		"address in IPv6 dress":      {"[metrics]\nlisten = '[::ffff:127.0.0.1]:1'", `config config.toml: metrics.listen: "[::ffff:127.0.0.1]:1" is an IPv4 address in IPv6 dress`},
+		"number for an address":      {"[metrics]\nlisten = 9464", `config config.toml:2:10: metrics.listen must be a string`},
+		"unknown key of metrics":     {"[metrics]\nlissen = ''", `config config.toml:2:1: unknown key "metrics.lissen"; did you mean "listen"?`},
 		"pool's name":                {"[pools.'a b']\nkind = 'hostnic'", `config config.toml: pools: "a b" is no pool's name: 1 to 63 letters, digits, ".", "_" and "-", the first one a letter or digit`},
 		"no kind":                    {"[pools.p]\n", `config config.toml: pools.p.kind: is missing: one of hostnic, vf`},
 		"unknown kind":               {"[pools.p]\nkind = 'host-nic'", `config config.toml: pools.p.kind: "host-nic" is unknown; did you mean "hostnic"?`},

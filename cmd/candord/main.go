@@ -12,6 +12,7 @@ import (
 	"candor.dev/candor/journal"
 	"candor.dev/candor/ledger"
 	"candor.dev/candor/lifecycle"
+	"candor.dev/candor/metrics"
 	"candor.dev/candor/policy"
 	"candor.dev/candor/resview"
 	"candor.dev/candor/resview/render"
@@ -23,6 +24,7 @@ func main() {
 		StateDir:      stateDir,
 		Log:           journal.New,
 		Worker:        newWorker,
+		Metrics:       metrics.Task,
 	}, os.Stdout, os.Stderr))
 }
 
