@@ -1,8 +1,8 @@
 package lifecycle
 
 import (
+	"errors"
 	"fmt"
-	"slices"
 
 	"candor.dev/candor/ledger"
 	"candor.dev/candor/nic"
@@ -10,57 +10,73 @@ import (
 )
 
 // FreeNICs counts, for each pool of the policy, the NICs that a container could
-// be given now. A pool of a kind that has no way of counting is left out.
+// be given now. A vf pool whose PFs are not there, or have no VFs, has none.
 func (n *Node) FreeNICs(p *policy.Policy) (map[string]int, error) {
 	host, err := nic.Current()
 	if err != nil {
 		return nil, err
 	}
 	defer host.Close()
-	records, listErr := n.store.List()
 	// A NIC that a record names is on the host for some moments yet, or again.
-	held := func(mac string) bool {
-		return ledger.Concerning(listErr, mac) != nil || slices.ContainsFunc(records, func(r *ledger.Record) bool {
-			return r.BootID == n.bootID && slices.ContainsFunc(r.NICs, func(x ledger.NIC) bool { return x.MAC == mac || x.PermanentMAC == mac })
-		})
-	}
+	records, unread := n.store.List()
 	free := map[string]int{}
 	for name, pool := range p.Pools {
-		count := freeCounter(pool.Kind)
-		if count == nil {
-			continue
+		count := n.freeHostNICs
+		if pool.Kind == policy.KindVF {
+			count = n.freeVFs
 		}
-		if free[name], err = count(host, pool, held); err != nil {
+		if free[name], err = count(host, pool, records, unread); err != nil {
 			return nil, fmt.Errorf("count the free nics of pool %s: %w", name, err)
 		}
 	}
 	return free, nil
 }
 
-// countFree counts the free NICs of one kind of pool; held says whether a
-// container has the NIC with that address.
-type countFree func(host *nic.Namespace, pool policy.Pool, held func(mac string) bool) (int, error)
-
-// freeCounter returns how the NICs of a kind are counted, nil where there is no
-// counting them.
-func freeCounter(kind string) countFree {
-	if kind == policy.KindHostNIC {
-		return freeHostNICs
-	}
-	return nil
-}
-
-func freeHostNICs(host *nic.Namespace, pool policy.Pool, held func(mac string) bool) (int, error) {
+func (n *Node) freeHostNICs(host *nic.Namespace, pool policy.Pool, records []*ledger.Record, unread error) (free int, err error) {
 	links, err := nic.Spare(host, nic.Selector{MACs: pool.MACs, Names: pool.Names, PCI: pool.PCI, Drivers: pool.Drivers})
 	if err != nil {
 		return 0, err
 	}
-	free := 0
 	for _, link := range links {
-		attrs := link.Attrs()
-		if !held(attrs.HardwareAddr.String()) && (len(attrs.PermHWAddr) == 0 || !held(attrs.PermHWAddr.String())) {
+		held := false
+		for _, mac := range []string{link.Attrs().HardwareAddr.String(), link.Attrs().PermHWAddr.String()} {
+			held = held || mac != "" && (ledger.Concerning(unread, mac) != nil || n.holderOf(records, isNIC(mac)) != nil)
+		}
+		if !held {
 			free++
 		}
 	}
 	return free, nil
+}
+
+func (n *Node) freeVFs(host *nic.Namespace, pool policy.Pool, records []*ledger.Record, unread error) (free int, err error) {
+	vfs, err := nic.VFs(host, vfSelector(pool))
+	if is[*nic.NoVFError](err) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, err
+	}
+	for _, vf := range vfs {
+		if n.holderOf(records, isVF(vf)) != nil {
+			continue
+		}
+		_, err := spareVF(host, vf, unread)
+		var unusable *unusableError
+		if err != nil && !errors.As(err, &unusable) {
+			return 0, err
+		}
+		if err == nil {
+			free++
+		}
+	}
+	return free, nil
+}
+
+func isNIC(mac string) func(*ledger.NIC) bool {
+	return func(held *ledger.NIC) bool { return held.MAC == mac || held.PermanentMAC == mac }
+}
+
+func isVF(vf nic.VF) func(*ledger.NIC) bool {
+	return func(held *ledger.NIC) bool { return held.ParentDevice == vf.Address }
 }

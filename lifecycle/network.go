@@ -265,7 +265,7 @@ func (n *Node) chooseHostNIC(host *nic.Namespace, g policy.Grant, r *ledger.Reco
 	if err := ledger.Concerning(err, mac); err != nil {
 		return ledger.NIC{}, &HeldError{fmt.Errorf("nic %s may be held by another container: %w", mac, err)}
 	}
-	if holder := n.holderOf(append(records, r), func(held *ledger.NIC) bool { return held.MAC == mac || held.PermanentMAC == mac }); holder != nil {
+	if holder := n.holderOf(append(records, r), isNIC(mac)); holder != nil {
 		return ledger.NIC{}, &HeldError{fmt.Errorf("nic %s is %s: it comes back when that one is deleted (see 'candor list')", mac, heldBy(holder))}
 	}
 	link, err := nic.Find(host, selector(g))

@@ -100,7 +100,7 @@ func (n *Node) chooseVF(host *nic.Namespace, g policy.Grant, r *ledger.Record) (
 	exhausted := &ExhaustedError{Pool: g.Pool.Name, VFs: len(vfs), Held: map[string]int{}}
 	heldOf := map[string]int{}
 	free := slices.DeleteFunc(slices.Clone(vfs), func(vf nic.VF) bool {
-		holder := n.holderOf(records, func(held *ledger.NIC) bool { return held.ParentDevice == vf.Address })
+		holder := n.holderOf(records, isVF(vf))
 		if holder != nil {
 			exhausted.Held[holder.ID]++
 			heldOf[vf.PF]++
@@ -115,7 +115,7 @@ func (n *Node) chooseVF(host *nic.Namespace, g policy.Grant, r *ledger.Record) (
 		return heldOf[a.PF] - heldOf[b.PF]
 	})
 	for _, vf := range free {
-		chosen, err := n.takeDown(host, g, vf, unread)
+		chosen, err := takeDown(host, g, vf, unread)
 		var unusable *unusableError
 		if errors.As(err, &unusable) {
 			exhausted.Unusable = append(exhausted.Unusable, fmt.Sprintf("VF %d of %s: %s", vf.Index, vf.PFName, unusable.reason))
@@ -146,8 +146,9 @@ type unusableError struct{ reason string }
 
 func (e *unusableError) Error() string { return e.reason }
 
-// takeDown makes the record of a free VF, or says why it is not to be had.
-func (n *Node) takeDown(host *nic.Namespace, g policy.Grant, vf nic.VF, unread error) (ledger.NIC, error) {
+// spareVF takes down how a VF is that nobody holds, or says by an [unusableError]
+// why it is not to be had.
+func spareVF(host *nic.Namespace, vf nic.VF, unread error) (ledger.NIC, error) {
 	if vf.Unusable != "" {
 		return ledger.NIC{}, &unusableError{vf.Unusable}
 	}
@@ -164,6 +165,16 @@ func (n *Node) takeDown(host *nic.Namespace, g policy.Grant, vf nic.VF, unread e
 	case len(chosen.Addresses) > 0:
 		// Somebody on the host uses it.
 		return ledger.NIC{}, &unusableError{fmt.Sprintf("%s has the address %s", chosen.Name, chosen.Addresses[0].Prefix)}
+	}
+	return chosen, nil
+}
+
+// takeDown makes the record of a VF that nobody holds, with what its PF is to be
+// told.
+func takeDown(host *nic.Namespace, g policy.Grant, vf nic.VF, unread error) (ledger.NIC, error) {
+	chosen, err := spareVF(host, vf, unread)
+	if err != nil {
+		return ledger.NIC{}, err
 	}
 	if len(g.MAC) > 0 {
 		taken, err := nic.MACTaken(host, vf, g.MAC)

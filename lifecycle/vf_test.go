@@ -246,6 +246,15 @@ func (l *vfLab) wantBack(before string) {
 	}
 }
 
+// wantFree asks for the number of VFs that a container could be given.
+func (l *vfLab) wantFree(want int) {
+	l.Helper()
+	free, err := l.node.FreeNICs(l.policy)
+	if err != nil || free["fast"] != want {
+		l.Errorf("%d VFs are free, want %d (%v)", free["fast"], want, err)
+	}
+}
+
 func (l *vfLab) wantNoRecords() {
 	l.Helper()
 	if records, err := l.node.Store().List(); err != nil || len(records) != 0 {
@@ -299,6 +308,9 @@ func vfIsSetUpAsAskedForAndComesBackAsItWas(t *testing.T, l *vfLab) {
 	l.within(10*time.Second, "the peer in the VLAN answers", func() bool {
 		return exec.Command("nsenter", "--net=/proc/"+strconv.Itoa(c.PID)+"/ns/net", "ping", "-c", "1", "-W", "1", "198.18.9.1").Run() == nil
 	})
+	if traffic, err := l.node.Traffic(); err != nil || len(traffic) != 1 || traffic[0].ReceivedPackets == 0 || traffic[0].SentBytes == 0 {
+		t.Errorf("counters: %+v, %v", traffic, err)
+	}
 	// Trusted, it may change its MAC.
 	c.ip("link", "set", "net0", "down")
 	c.ip("link", "set", "net0", "address", "02:00:00:00:00:bb", "name", "other", "mtu", "1300")
@@ -374,8 +386,10 @@ func vfsAreSpreadAndExhaustionNamesTheHolders(t *testing.T, l *vfLab) {
 	if want := "pool fast is exhausted: of its 3 VFs 1 held by container c0, 1 held by container c1, 1 held by container c2 (see 'candor list')"; err.Error() != want {
 		t.Errorf("got  %v\nwant %s", err, want)
 	}
+	l.wantFree(0)
 	all[1].kill()
 	l.giveBack(all[1])
+	l.wantFree(1)
 	l.mustAttach(late)
 	for _, c := range append(all, late) {
 		c.kill()

@@ -41,6 +41,7 @@ type collector struct {
 
 	buildInfo, containers, unreadable *prometheus.Desc
 	attached, free, policyUsable      *prometheus.Desc
+	bytes, packets, dropped           *prometheus.Desc
 	failures, giveBack                *prometheus.Desc
 	generation, requests, replayed    *prometheus.Desc
 	viewServed                        *prometheus.Desc
@@ -57,6 +58,9 @@ func newCollector(from source) *collector {
 		unreadable:   desc("records_unreadable", "Records that cannot be read; what they name is held up (candor check)."),
 		attached:     desc("nics_attached", "NICs that containers hold.", "pool", "kind"),
 		free:         desc("nics_free", "NICs of the pool that a container could be given now.", "pool"),
+		bytes:        desc("nic_bytes_total", "Bytes through a NIC that a container holds, as its driver counts them.", "pool", "device", "direction"),
+		packets:      desc("nic_packets_total", "Packets through a NIC that a container holds.", "pool", "device", "direction"),
+		dropped:      desc("nic_dropped_packets_total", "Packets that a NIC which a container holds has dropped.", "pool", "device"),
 		policyUsable: desc("policy_usable", "1 when the policy's files can be used, 0 when they are broken and grant nothing."),
 		failures:     desc("failures_total", "Operations that failed since the node's boot.", "operation", "reason"),
 		giveBack:     desc("give_back_seconds", "How long it took to give back what a dead container held, for those with NICs or a limit."),
@@ -70,7 +74,7 @@ func newCollector(from source) *collector {
 // Describe implements [prometheus.Collector].
 func (c *collector) Describe(out chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		c.buildInfo, c.containers, c.unreadable, c.attached, c.free, c.policyUsable,
+		c.buildInfo, c.containers, c.unreadable, c.attached, c.free, c.bytes, c.packets, c.dropped, c.policyUsable,
 		c.failures, c.giveBack, c.generation, c.requests, c.replayed, c.viewServed,
 	} {
 		out <- d
@@ -92,7 +96,7 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 	gauge(c.buildInfo, 1, version.String(), runtime.Version())
 	p, policyErr := policy.Load(c.source.configPath)
 	gauge(c.policyUsable, number(policyErr == nil))
-	c.tell(errors.Join(policyErr, c.collectHoldings(gauge, p), c.collectCounts(out)))
+	c.tell(errors.Join(policyErr, c.collectHoldings(gauge, p), c.collectTraffic(out), c.collectCounts(out)))
 	c.collectWorker(out, gauge)
 }
 
@@ -154,6 +158,22 @@ func (c *collector) collectHoldings(gauge func(*prometheus.Desc, float64, ...str
 		gauge(c.free, float64(n), name)
 	}
 	return errors.Join(err, freeErr)
+}
+
+// collectTraffic shows what went through the NICs that containers hold.
+func (c *collector) collectTraffic(out chan<- prometheus.Metric) error {
+	traffic, err := c.source.node.Traffic()
+	for _, t := range traffic {
+		count := func(d *prometheus.Desc, v uint64, labels ...string) {
+			out <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(v), append([]string{t.Pool, t.Device}, labels...)...)
+		}
+		count(c.bytes, t.ReceivedBytes, "in")
+		count(c.bytes, t.SentBytes, "out")
+		count(c.packets, t.ReceivedPackets, "in")
+		count(c.packets, t.SentPackets, "out")
+		count(c.dropped, t.Dropped)
+	}
+	return err
 }
 
 // collectCounts shows what hooks, front doors and reconciler counted.

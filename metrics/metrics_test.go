@@ -240,8 +240,9 @@ func TestScrapeShowsWhatTheNodeHoldsAndCounted(t *testing.T) {
 	l.want(text, "candor_containers 1", `candor_nics_free{pool="cloud"} 1`, `candor_nics_attached{kind="hostnic",pool="cloud"} 1`,
 		`candor_failures_total{operation="attach",reason="held"} 1`, `candor_failures_total{operation="attach",reason="not_found"} 1`,
 		`candor_failures_total{operation="attach",reason="denied"} 1`, `candor_failures_total{operation="attach",reason="request"} 1`)
-	if strings.Contains(text, `candor_nics_free{pool="fast"}`) {
-		t.Error("free VFs are counted, without a way of counting them")
+	l.want(text, `candor_nics_free{pool="fast"} 0`, `candor_nic_dropped_packets_total{device="ens5",pool="cloud"} 0`)
+	if !strings.Contains(text, `candor_nic_bytes_total{device="ens5",direction="out",pool="cloud"} `) {
+		t.Errorf("no bytes of ens5 in\n%s", text)
 	}
 	kill()
 	if err := l.node.GiveBack(t.Context(), ledger.Key(c.ID, c.Bundle)); err != nil {
