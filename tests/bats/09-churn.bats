@@ -77,13 +77,13 @@ end() {
 strike() {
 	local pid
 	sleep "$3"
-	for _ in 1 2 3 4 5 6 7 8; do
+	for _ in {1..20}; do
 		pid=$(pid_of "$1" "$2")
 		if [[ -n $pid ]] && kill -KILL "$pid" 2>/dev/null; then
 			note killed "$1" "$2"
 			return
 		fi
-		sleep 0.03
+		sleep 0.01
 	done
 }
 
@@ -96,13 +96,17 @@ pid_of() {
 		! grep -qsF "/$LAB_NS/$2" "/proc/${pid:-none}/cgroup" || echo "$pid"
 		;;
 	runc)
-		for pid in $(running runc); do
-			if [[ $(lab_command "$pid") == *" $2 " ]]; then echo "$pid" && break; fi
+		# Quickly: it lives for a tenth of a second.
+		for pid in $(grep -lsazx "$2" /proc/[0-9]*/cmdline | cut -d / -f 3); do
+			if [[ $(readlink "/proc/$pid/exe") == "$LAB_TOOLS/runc" ]]; then echo "$pid" && break; fi
 		done
 		;;
 	shim) shim_of "$2" ;;
 	worker | supervisor) ! are_candords "$1" || candord_pid "$1" ;;
-	containerd) running containerd ;;
+	containerd)
+		pid=$(running containerd)
+		[[ -e $LAB_DIR/log/starting ]] || echo "$pid"
+		;;
 	esac
 } 2>/dev/null
 
@@ -134,7 +138,13 @@ all_dead() {
 	for pid; do lab_dead "$pid" || return; done
 }
 
-containerd_up() { ! lab_dead "$LAB_CONTAINERD_PID" || lab_containerd_up 3>&- 4>&-; }
+# containerd_up starts it where it is dead. Until it answers nobody kills it.
+containerd_up() {
+	lab_dead "$LAB_CONTAINERD_PID" || return 0
+	touch "$LAB_DIR/log/starting"
+	lab_containerd_up 3>&- 4>&- || return
+	rm "$LAB_DIR/log/starting"
+}
 
 # watch_over: no NIC is two containers'. Records and namespaces are looked at one
 # after the other, and NICs change hands meanwhile: a second look decides.
