@@ -248,6 +248,30 @@ load helpers
 }
 
 # bats test_tags=guest-soak
+@test "candor check finds nothing to name in a container as it was started, and a NIC that was taken down" {
+	start c1 --annotation "$(nic "ip=$LAB_SUBNET.5/24")" --annotation candor.dev/egress-limit=50M
+	run candor check
+	((status == 0)) || fail "$output"
+	equal "check" "all as recorded" "$output"
+	in_net c1 ip link set dev net0 down
+	run candor check c1
+	equal "exit status" 1 "$status"
+	equal "lines" 1 "${#lines[@]}"
+	has "difference" "$output" "c1: nic $LAB_MAC ($LAB_NIC)" "expected up, is down"
+	run candor check --json
+	equal "as JSON" "c1 up down" "$(jq -r '.[] | "\(.container) \(.expected) \(.actual)"' <<<"$output")"
+}
+
+# bats test_tags=guest-soak
+@test "candor network-status prints what the container's kernel shows" {
+	start c1 --annotation "$(nic "ip=$LAB_SUBNET.5/24,gateway=$LAB_PEER_IP")"
+	in_net c1 ip link set dev net0 mtu 1300
+	equal "status" "candor/wire net0 $LAB_SUBNET.5 $LAB_MAC 1300 true $LAB_PEER_IP {}" "$(candor network-status c1 |
+		jq -r '.[] | "\(.name) \(.interface) \(.ips | join(",")) \(.mac) \(.mtu) \(.default) \(.gateway | join(",")) \(.dns)"')"
+	equal "of all" "$(candor network-status c1 | jq -c .)" "$(candor network-status | jq -c .c1)"
+}
+
+# bats test_tags=guest-soak
 @test "candor spec shows what would be patched, and touches nothing" {
 	local bundle=$BATS_TEST_TMPDIR/bundle before
 	mkdir "$bundle"
