@@ -85,6 +85,13 @@ func seed(t *testing.T) uint64 {
 	return n
 }
 
+// lend has failures be another test's until that ends.
+func (s *stand) lend(to *testing.T) {
+	owner := s.T
+	s.T = to
+	to.Cleanup(func() { s.T = owner })
+}
+
 func (s *stand) close() {
 	if err := errors.Join(statedir.Remove(s.stateDir), unix.Unmount(filepath.Join(s.dir, "run"), unix.MNT_DETACH), os.RemoveAll(s.dir)); err != nil {
 		s.Error(err)
@@ -244,17 +251,23 @@ func (s *stand) difference() string {
 	return compare(s.network, now) + compare(s.left, s.lookAtState())
 }
 
+// maxDifference bounds what is printed of a NIC that is lost with all its settings.
+const maxDifference = 20
+
 func compare(before, now []string) string {
-	var b strings.Builder
+	var lines []string
 	for _, line := range before {
 		if !slices.Contains(now, line) {
-			fmt.Fprintf(&b, "  before: %s\n", line)
+			lines = append(lines, "  before: "+line+"\n")
 		}
 	}
 	for _, line := range now {
 		if !slices.Contains(before, line) {
-			fmt.Fprintf(&b, "  now:    %s\n", line)
+			lines = append(lines, "  now:    "+line+"\n")
 		}
 	}
-	return b.String()
+	if more := len(lines) - maxDifference; more > 0 {
+		lines = append(lines[:maxDifference], fmt.Sprintf("  and %d lines more\n", more))
+	}
+	return strings.Join(lines, "")
 }
