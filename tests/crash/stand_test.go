@@ -210,7 +210,7 @@ func (s *stand) lookAtState() []string {
 	var lines []string
 	walk := func(root string) error {
 		return filepath.WalkDir(root, func(path string, e fs.DirEntry, err error) error {
-			if err == nil && path != s.stateDir+"/lock" && path != s.stateDir+"/candor.log" {
+			if err == nil && path != s.stateDir+"/lock" && path != s.stateDir+"/candor.log" && !strings.HasPrefix(path, s.stateDir+"/counters.") {
 				lines = append(lines, path)
 			}
 			return err
