@@ -138,7 +138,7 @@ func (s *stand) cutPoststop() *container {
 
 func (s *stand) cutSomewhere(c *container, p program) {
 	s.Helper()
-	at, m := 1+s.random.IntN(100*len(s.nics)), atEntry+moment(s.random.IntN(2))
+	at, m := 1+s.random.IntN(60*len(s.nics)), atEntry+moment(s.random.IntN(2))
 	done, err := trace(p, false, s.plain(c), func(c call) moment {
 		if c.number == at {
 			return m

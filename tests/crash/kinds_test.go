@@ -138,6 +138,11 @@ func (s *stand) dress(i int, name string) {
 		s.ip("link set %s up", name)
 		s.ip("addr add 198.18.1.2/24 dev %s", name)
 		s.ip("-6 addr add fd00:19::2/64 dev %s nodad", name)
+	case 2:
+		// One that was never up is not as one that is down again.
+		s.ip("link set %s up", name)
+		s.settle()
+		s.ip("link set %s down", name)
 	}
 }
 
@@ -145,28 +150,20 @@ func (s *stand) dress(i int, name string) {
 // its altnames, which has to make room.
 func inner(i int) string { return fmt.Sprintf("wire%d", i) }
 
-// asked is the annotation that asks for so many NICs. broken asks for a route that
-// only the kernel refuses, when all NICs but the last are in place.
+// asked is the annotation that asks for the NICs. broken asks for a route that the
+// last one's address brings along: the kernel refuses it when all else is in place.
 func (s *stand) asked(broken bool) string {
+	routes := []string{`{"dst":"10.1.0.0/16","gw":"198.18.0.1"}`, "", ""}
+	if last := len(s.nics) - 1; broken {
+		routes[last] = fmt.Sprintf(`{"dst":"198.18.%d.0/24"}`, last)
+	}
 	list := []string{
-		`{"pool":"wire","interface":"wire0","mac":"%s","ips":["198.18.0.5/24","fd00:18::5/64"],"gateway":["198.18.0.1","fd00:18::1"],"routes":[{"dst":"10.1.0.0/16","gw":"198.18.0.1"}],"mtu":1300}`,
-		`{"pool":"wire","interface":"wire1","mac":"%s"}`,
-		`{"pool":"wire","interface":"wire2","mac":"%s","ips":["198.18.2.5/24"]}`,
+		`{"pool":"wire","interface":"wire0","mac":"%s","ips":["198.18.0.5/24","fd00:18::5/64"],"gateway":["198.18.0.1","fd00:18::1"],"routes":[%s],"mtu":1300}`,
+		`{"pool":"wire","interface":"wire1","mac":"%s","routes":[%s]}`,
+		`{"pool":"wire","interface":"wire2","mac":"%s","ips":["198.18.2.5/24"],"routes":[%s]}`,
 	}[:len(s.nics)]
 	for i := range list {
-		list[i] = fmt.Sprintf(list[i], s.nics[i].mac)
-	}
-	if broken {
-		last := &list[len(list)-1]
-		// Its own address, as a gateway.
-		address := map[int]string{0: "198.18.0.5", 2: "198.18.2.5"}[len(list)-1]
-		route := fmt.Sprintf(`"routes":[{"dst":"10.2.0.0/16","gw":"%s"}]`, address)
-		if before, after, found := strings.Cut(*last, `"routes":[`); found {
-			_, rest, _ := strings.Cut(after, "]")
-			*last = before + route + rest
-		} else {
-			*last = strings.TrimSuffix(*last, "}") + "," + route + "}"
-		}
+		list[i] = fmt.Sprintf(list[i], s.nics[i].mac, routes[i])
 	}
 	return "[" + strings.Join(list, ",") + "]"
 }

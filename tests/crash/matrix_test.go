@@ -23,6 +23,8 @@ type operation struct {
 	program func(*stand, *container) program
 	// status is what it exits with when nobody kills it.
 	status int
+	// says is in what it says on standard error then.
+	says string
 	// takes says that it begins with a container that takes the NICs.
 	takes bool
 	// once leaves it out for other kinds and counts: NICs make no difference.
@@ -44,6 +46,7 @@ func operations() []operation {
 			begin:   func(s *stand) *container { return s.start(s.asked(true)) },
 			program: (*stand).attachOf,
 			status:  1,
+			says:    "file exists",
 		},
 		{
 			name:    "poststop",
@@ -193,8 +196,8 @@ func (r *row) run(s *stand, seen covered) {
 	for _, strange := range slices.Compact(slices.Sorted(slices.Values(whole.strange))) {
 		s.Errorf("%s makes %s, which no table of syscalls_test.go names", r.name, strange)
 	}
-	if whole.status.ExitStatus() != r.status {
-		s.Fatalf("%s ends with status %d, want %d: %s", r.name, whole.status.ExitStatus(), r.status, whole.stderr)
+	if whole.status.ExitStatus() != r.status || !strings.Contains(whole.stderr, r.says) {
+		s.Fatalf("%s ends with status %d and %q, want %d and %q", r.name, whole.status.ExitStatus(), whole.stderr, r.status, r.says)
 	}
 	kinds := map[string]bool{}
 	kill := func(m moment, choose func(call) bool) run {

@@ -93,6 +93,10 @@ func (s *stand) lend(to *testing.T) {
 }
 
 func (s *stand) close() {
+	for _, n := range s.nics {
+		s.remove(n.name) // hardware cannot be removed
+	}
+	s.remove("low0")
 	if err := errors.Join(statedir.Remove(s.stateDir), unix.Unmount(filepath.Join(s.dir, "run"), unix.MNT_DETACH), os.RemoveAll(s.dir)); err != nil {
 		s.Error(err)
 	}
@@ -177,6 +181,9 @@ func (s *stand) lookAtNetwork() []string {
 		s.Fatalf("ip -batch: %v", err)
 	}
 	lines := strings.Split(strings.TrimSpace(string(out)), "\n")
+	for i, line := range lines {
+		lines[i] = downIsDown(line)
+	}
 	for _, n := range s.nics {
 		for _, folder := range []string{"ipv4/conf", "ipv6/conf", "ipv4/neigh", "ipv6/neigh"} {
 			lines = append(lines, sysctls(filepath.Join("/proc/sys/net", folder, n.name))...)
@@ -184,6 +191,15 @@ func (s *stand) lookAtNetwork() []string {
 	}
 	slices.Sort(lines)
 	return lines
+}
+
+// noQdisc is the queue of a link that is down, which nothing can use.
+var noQdisc = regexp.MustCompile(`qdisc (noop|noqueue) state DOWN`)
+
+// downIsDown takes out of a link's line what says how it came to be down.
+func downIsDown(line string) string {
+	line = strings.Replace(line, "state LOWERLAYERDOWN", "state DOWN", 1)
+	return noQdisc.ReplaceAllString(line, "state DOWN")
 }
 
 // sysctls are the settings of a folder. What cannot be read is not set.
