@@ -219,8 +219,8 @@ func sysctls(folder string) []string {
 }
 
 // lookAtState is what lies in the state directory, is mounted there, and is in
-// candor's own mount namespace. The allocator's lock and the log come with the
-// first container and stay.
+// candor's own mount namespace. The allocator's lock, the log and the counts
+// come with the first container and stay.
 func (s *stand) lookAtState() []string {
 	s.Helper()
 	var lines []string
