@@ -135,12 +135,12 @@ bench_rate_nat_up() {
 	make_nat && bench_more_plugs "$1" nat br-nat
 }
 
-bench_rate_nat_down() { bench_no_more_plugs "$1" nat && remove_nat; }
+bench_rate_nat_down() { bench_no_more_plugs "$1" nat br-nat && remove_nat; }
 
 bench_rate_vxlan_up() {
 	make_overlay && bench_more_plugs "$1" vxlan br-vx && BENCH_RATE_TO=$OVERLAY.1
 }
-bench_rate_vxlan_down() { bench_no_more_plugs "$1" vxlan && remove_overlay; }
+bench_rate_vxlan_down() { bench_no_more_plugs "$1" vxlan br-vx && remove_overlay; }
 
 # bench_more_plugs COUNT NAME BRIDGE: the demo's bridge has one container. The others
 # are on it in the same way, with the addresses after it, up to COUNT.
@@ -157,7 +157,10 @@ bench_more_plugs() {
 	done
 }
 
+# bench_no_more_plugs COUNT NAME BRIDGE: the node's ends first: with a namespace they
+# go when the kernel gets round to it, and the next round needs their names.
 bench_no_more_plugs() {
 	local i
-	for ((i = 1; i < $1; i++)); do ip netns del "$LAB_ID-$2$i"; done
+	ip -n "$LAB_ID-node" link del "${3}p"
+	for ((i = 1; i < $1; i++)); do ip -n "$LAB_ID-node" link del "$3$i" && ip netns del "$LAB_ID-$2$i"; done
 }

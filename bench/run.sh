@@ -5,7 +5,7 @@
 #   bench/run.sh [attach] [rate]                     (make bench-nic)
 #
 #   BENCH_PAIRS=100       pairs of container starts, of moves of a NIC
-#   BENCH_ROUNDS=12       rounds of rates, over all ways that packets go
+#   BENCH_ROUNDS=20       rounds of rates, over all ways that packets go
 #   BENCH_READS=2000      reads of each file in a row, for each server
 #   BENCH_RESULTS=DIR     where the results go (bench/results)
 #
@@ -24,7 +24,7 @@ for part in hooks limit start view attach rate; do
 done
 
 BENCH_PAIRS=${BENCH_PAIRS:-100}
-BENCH_ROUNDS=${BENCH_ROUNDS:-12}
+BENCH_ROUNDS=${BENCH_ROUNDS:-20}
 BENCH_READS=${BENCH_READS:-2000}
 BENCH_RESULTS=${BENCH_RESULTS:-bench/results}
 stamp=$(date -u +%Y%m%dT%H%M%SZ)
