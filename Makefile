@@ -140,7 +140,13 @@ ifneq ($(SETUP),no)
 endif
 	@$(MAKE) --no-print-directory tools build
 	@scripts/tools.sh cni || true # without them the rates are measured
-	@bench/run.sh attach rate
+	@bench/run.sh attach vf rate
+
+.PHONY: bench-vf
+bench-vf: setup-test ## attach and give-back of a VF, in the test guest (BENCH_SRIOV_CNI=FILE)
+	@$(MAKE) --no-print-directory tools build
+	@scripts/tools.sh cni
+	@bench/guest.sh
 
 .PHONY: soak
 soak: tools build ## 500 containers at four NICs, kills for MINUTES (10), the whole crash matrix, the guest's long tests

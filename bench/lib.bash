@@ -25,6 +25,7 @@ bench_state_up() {
 bench_down() {
 	bench_lxcfs_down
 	lab_down && lab_check_gone
+	bench_vf_down
 }
 
 # bench_out NAME prints the path of a result's file.

@@ -2,7 +2,7 @@
 # Measures candor beside its peers and prints one table. As root.
 #
 #   bench/run.sh [hooks] [limit] [start] [view]      (default: these four)
-#   bench/run.sh [attach] [rate]                     (make bench-nic)
+#   bench/run.sh [attach] [vf] [rate]                (make bench-nic)
 #
 #   BENCH_PAIRS=100       pairs of container starts, of moves of a NIC
 #   BENCH_ROUNDS=20       rounds of rates, over all ways that packets go
@@ -18,7 +18,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
 source tests/lab/lab.bash
 # shellcheck source=bench/lib.bash
 source bench/lib.bash
-for part in hooks limit start view attach rate; do
+for part in hooks limit start view attach vf rate; do
 	# shellcheck source=/dev/null
 	source "bench/$part.bash"
 done
@@ -39,6 +39,7 @@ trap bench_down EXIT
 bench_say "lab"
 # Rates are measured on two wires.
 [[ " ${parts[*]} " != *" rate "* ]] || export LAB_SECOND=1
+[[ " ${parts[*]} " != *" vf "* ]] || bench_vf_up || exit 1
 lab_up && bench_state_up || exit 1
 bench_build || exit 1
 
