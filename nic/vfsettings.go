@@ -343,30 +343,42 @@ func (a *attach) setVFSettings(ctx context.Context) error {
 // goes down.
 func (n *Namespace) takeMAC(ctx context.Context, index int, mac net.HardwareAddr) error {
 	for end := time.Now().Add(vfSettle); ; {
-		link, err := n.linkByIndex(index)
-		if err != nil {
+		link, has, err := n.withMAC(index, mac)
+		if err != nil || has {
 			return err
-		}
-		if link == nil {
-			return errors.New("it has gone")
-		}
-		if bytes.Equal(link.Attrs().HardwareAddr, mac) {
-			return nil
 		}
 		refused := n.handle.LinkSetHardwareAddr(link, mac)
-		if refused == nil {
-			continue
+		if refused != nil {
+			if err := n.reset(link); err != nil {
+				return err
+			}
+		}
+		// Most have it now: a pause before the first look was a tenth of an attach.
+		if _, has, err := n.withMAC(index, mac); err != nil || has {
+			return err
 		}
 		if time.Now().After(end) {
+			if refused == nil {
+				refused = errors.New("it says yes and does not show it")
+			}
 			return fmt.Errorf("its interface does not take the MAC %s that its PF has for it: %w", mac, refused)
-		}
-		if err := n.reset(link); err != nil {
-			return err
 		}
 		if err := sleep(ctx, 20*time.Millisecond); err != nil {
 			return err
 		}
 	}
+}
+
+// withMAC returns an interface and whether it has the MAC.
+func (n *Namespace) withMAC(index int, mac net.HardwareAddr) (netlink.Link, bool, error) {
+	link, err := n.linkByIndex(index)
+	if err != nil {
+		return nil, false, err
+	}
+	if link == nil {
+		return nil, false, errors.New("it has gone")
+	}
+	return link, bytes.Equal(link.Attrs().HardwareAddr, mac), nil
 }
 
 // reset takes an interface that is down up and down again.
