@@ -51,7 +51,7 @@ live() {
 		sleep "$life"
 	elif [[ $said == *"nic ${MACS[nic]} is held by container churn"* ]]; then
 		note refused "$id" "${NICS[nic]}"
-	elif killed_since "$began"; then
+	elif lab_wait 1 killed_since "$began"; then # noted when it is done
 		note failed "$id" "$said"
 	else
 		note wrong "$id" "$said"
