@@ -59,7 +59,7 @@ func (l *lab) vfShows(touched ledger.VFSettings, index int) ledger.VFSettings {
 	return shown(touched, info)
 }
 
-func TestPFIsToldEverySettingAndToldBack(t *testing.T) {
+func TestVFSettingsAreToldToThePFAndBack(t *testing.T) {
 	l := newLab(t, "veth")
 	newNetdevsim(t, l, 3)
 	for name, want := range map[string]ledger.VFSettings{

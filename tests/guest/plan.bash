@@ -11,8 +11,10 @@
 # Go packages whose tests touch the kernel.
 GUEST_GO='go:cgroup go:statedir go:nic go:egress go:resview/render go:resview go:lifecycle go:daemon'
 
+# For nic and daemon the host's kernel and the older one are enough, but for what
+# only this one has: SR-IOV's settings by netdevsim.
 GUEST_BOOTS_6_12=(
-	"--kernel 6.12 --cgroup v2 --tags !guest-soak|$GUEST_GO bats:01-run bats:02-refusals bats:03-hooks bats:04-faults bats:05-view bats:06-limit bats:07-wrapper bats:sriov bats:netdevsim bats:hotplug"
+	"--kernel 6.12 --cgroup v2 --tags !guest-soak|go:cgroup go:statedir go:nic:VF go:egress go:resview/render go:resview go:lifecycle bats:01-run bats:02-refusals bats:03-hooks bats:04-faults bats:05-view bats:06-limit bats:07-wrapper bats:sriov bats:netdevsim bats:hotplug"
 	"--kernel 6.12 --systemd --tags !guest-soak|bats:systemd"
 )
 

@@ -3,7 +3,7 @@
 # prints their results as TAP. The Go tests are compiled here, the bats suites
 # run with the programs in bin/ and bin/tools/.
 #
-#   tests/guest/suites.sh [OPTIONS of run.sh] [--tags TAGS] [go:PACKAGE | bats:FILE[:FILTER]]...
+#   tests/guest/suites.sh [OPTIONS of run.sh] [--tags TAGS] [go:PACKAGE[:RUN] | bats:FILE[:FILTER]]...
 #     --tags TAGS   of the bats tests only those with these tags (bats's --filter-tags)
 #     --long        Go tests without -short
 #
@@ -60,7 +60,7 @@ pack() {
 	mkdir "$work/go-tests"
 	for test; do
 		[[ $test == go:* ]] || continue
-		package=${test#go:}
+		package=${test#go:} package=${package%%:*}
 		CGO_ENABLED=0 nice go test -c -o "$work/go-tests/${package//\//_}" "./$package"
 	done
 	{

@@ -121,6 +121,7 @@ cloud_nic() { printf 'candor.dev/nic=pool=wire,mac=%s,ip=%s.5/24' "$MAC" "$SUBNE
 	no_records
 }
 
+# bats test_tags=guest-soak
 @test "pulled out, and the container is killed: candord closes its record" {
 	local pid shim containerd
 	plug_in

@@ -209,12 +209,12 @@ vf_state() { lab_node ip -j link show dev "$1" | jq -c '.[0] | {ifname, address,
 # The example of docs/nics.md, with this machine's PF and the lab's addresses: the
 # peer is in VLAN 100, behind the other PF.
 @test "a vf pool: a free VF, with the VLAN, MAC and rate that are asked for" {
-	local pf mac=02:00:00:00:00:05 before
-	pf=$(sriov_pf_netdev "$SRIOV_PF0")
+	local pf=fast0 mac=02:00:00:00:00:05 pf_before spare before
+	pf_before=$(sriov_pf_netdev "$SRIOV_PF0") spare=$(spare0)
 	# As on a node: its PFs are in its own network namespace.
-	ip link set "$pf" netns "$LAB_ID-node"
+	ip link set "$pf_before" netns "$LAB_ID-node" name "$pf"
 	lab_node ip link set "$pf" up
-	ip link set "$(spare0)" netns "$LAB_ID-node"
+	ip link set "$spare" netns "$LAB_ID-node" name fast0v2
 	before=$(pf_says "$pf")
 	set_policy "\$ a [pools.fast]" "\$ a kind = \"vf\"" "\$ a pfs = [\"$pf#2-6\"]" "\$ a macs = [\"02:*\"]" \
 		"\$ a vlans = [\"100-199\"]" "\$ a subnets = [\"$LAB_SUBNET.0/24\"]" "\$ a allow = [\"containerd:$LAB_NS\"]"
@@ -230,9 +230,8 @@ vf_state() { lab_node ip -j link show dev "$1" | jq -c '.[0] | {ifname, address,
 	lab_rm c1
 	no_records
 	equal "what the PF says" "$before" "$(pf_says "$pf")"
-	lab_node ip link set "$(lab_node_vf)" netns "$$"
-	lab_node ip link set "$pf" netns "$$"
-	sriov_pf_up "$pf"
+	lab_node ip link set fast0v2 netns "$$" name "$spare"
+	lab_node ip link set "$pf" netns "$$" name "$pf_before"
+	sriov_pf_up "$pf_before"
 }
 pf_says() { lab_node ip -j link show "$1" | jq -cS '.[0].vfinfo_list'; }
-lab_node_vf() { lab_node ip -j -d link | jq -r ".[] | select(.parentdev == \"$(sriov_vf_pci "$SRIOV_PF0" 2)\").ifname"; }
