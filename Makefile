@@ -32,7 +32,7 @@ DOCDIR     ?= $(PREFIX)/share/doc/candor
 # SETUP=no: install nothing, take the machine as it is.
 SETUP    ?= yes
 FUZZTIME ?= 10s
-PKG      ?= ./...
+PKG      ?=
 BATS     ?= tests/bats
 
 .PHONY: help

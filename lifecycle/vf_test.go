@@ -187,6 +187,11 @@ func (l *vfLab) setVFs(pf string, count int) {
 	}
 	l.write(sysfs(pf, "sriov_numvfs"), strconv.Itoa(count))
 	l.takeVFs(pf, count)
+	// On 6.1 the PF knows the MAC that a VF's driver has drawn once the VF was up.
+	for i := range count {
+		l.ip("link", "set", nameOf(l.vf(pf, i)), "up")
+		l.ip("link", "set", nameOf(l.vf(pf, i)), "down")
+	}
 }
 
 func (l *vfLab) takeVFs(pf string, count int) {

@@ -28,8 +28,12 @@ func TestCheckNamesWhatDiffers(t *testing.T) {
 		do   func(l *lab, rec *ledger.NIC)
 		want []string
 	}{
-		"down":      {func(l *lab, _ *ledger.NIC) { l.ip(l.container, "link set net0 down") }, []string{"expected up, is down"}},
-		"renamed":   {func(l *lab, _ *ledger.NIC) { l.ip(l.container, "link set net0 name other") }, []string{"expected called net0 in the container, is called other"}},
+		"down": {func(l *lab, _ *ledger.NIC) { l.ip(l.container, "link set net0 down") }, []string{"expected up, is down"}},
+		"renamed": {func(l *lab, _ *ledger.NIC) { // 6.1 renames none that is up
+			l.ip(l.container, "link set net0 down")
+			l.ip(l.container, "link set net0 name other")
+			l.ip(l.container, "link set other up")
+		}, []string{"expected called net0 in the container, is called other"}},
 		"other MAC": {func(l *lab, _ *ledger.NIC) { l.ip(l.container, "link set net0 address 02:00:00:00:00:77") }, []string{"expected with the MAC " + nicMAC + ", is with 02:00:00:00:00:77"}},
 		"no altname": {func(l *lab, rec *ledger.NIC) {
 			l.ip(l.container, "link property del dev net0 altname "+rec.TransientName)
