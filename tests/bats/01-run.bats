@@ -68,6 +68,7 @@ load helpers
 	lab_exec c1 /bin/ping -c 1 -W 3 "$LAB_PEER_IP"
 }
 
+# bats test_tags=guest-soak
 @test "two NICs with names, MTU and routes of their own" {
 	start c1 --annotation "candor.dev/nics=[
 		{\"pool\":\"wire\",\"mac\":\"$LAB_MAC\",\"interface\":\"data0\",\"ips\":[\"$LAB_SUBNET.5/24\"],\"mtu\":1300,\"routes\":[{\"dst\":\"203.0.113.0/24\",\"gw\":\"$LAB_PEER_IP\"}]},

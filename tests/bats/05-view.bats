@@ -146,6 +146,7 @@ online_is() { [[ $(cat_in c1 /sys/devices/system/cpu/online) == "$1" ]]; }
 
 ##### Reading
 
+# bats test_tags=guest-soak
 @test "sendfile(2), which busybox's cat reads with, gets the whole file" {
 	start c1 --memory-limit 268435456
 	local file

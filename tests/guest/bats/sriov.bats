@@ -27,7 +27,7 @@ teardown_file() {
 sriov_state() {
 	cat /sys/bus/pci/devices/{"$SRIOV_PF0","$SRIOV_PF1"}/sriov_numvfs
 	lspci -D -d ::0200
-	ip -br link
+	ip -br link | sort
 }
 
 setup() {
