@@ -70,7 +70,7 @@ host() {
 	bats --print-output-on-failure --timing "${BATS:-tests/bats}" | tee "$log/host"
 	local status=$?
 	results_from_tap host "$log/host"
-	results_note "$(sed -n 's/^# \(.*CANDOR_CHURN_SEED.*\|.* started, .* refused .*\)/churn: \1/p' "$log/host")"
+	results_note "$(sed -n 's/^# \(CANDOR_CHURN=.*\|[0-9]* started, .*\)/churn: \1/p' "$log/host")"
 	return "$status"
 }
 
