@@ -43,6 +43,7 @@ bench_table() {
 			"$("$LAB_BIN/candor" version 2>/dev/null | awk 'NR == 1 { print $NF }')" "$(cut -d' ' -f1-3 /proc/loadavg)"
 		"$BENCH_BIN/report" table "${files[@]}"
 	} | tee "$BENCH_OUT.md"
+	"$BENCH_BIN/report" plot -o "$BENCH_OUT.svg" "${files[@]}" || return
 	bench_say "kept in $BENCH_OUT.md and beside it"
 }
 

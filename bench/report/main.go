@@ -2,6 +2,7 @@
 // what other programs printed into results:
 //
 //	report table FILE...                      a markdown table on stdout
+//	report plot   -o FILE.svg FILE...         the table's ratios, drawn
 //	report reads  -what W -candor-cpu US -peer-cpu US -o FILE <reader's output
 //	report value  -what W -peer P -unit U -o FILE CANDOR PEER
 //	report pings  -what W -limit MS -o FILE   <the output of ping
@@ -23,11 +24,13 @@ import (
 )
 
 func main() {
-	err := errors.New("usage: report table|reads|value|pings|paths")
+	err := errors.New("usage: report table|plot|reads|value|pings|paths")
 	if len(os.Args) > 1 {
 		switch os.Args[1] {
 		case "table":
 			err = table(os.Args[2:])
+		case "plot":
+			err = drawing(os.Args[2:])
 		case "reads":
 			err = reads(os.Args[2:])
 		case "value":
