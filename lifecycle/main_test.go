@@ -17,24 +17,10 @@ import (
 	"candor.dev/candor/policy"
 	"candor.dev/candor/request"
 	"candor.dev/candor/statedir"
+	"candor.dev/candor/tests/testnode"
 )
 
-// The whole test binary runs in a network namespace of its own, which is "the
-// node": what a test leaves behind there dies with it.
-func TestMain(m *testing.M) {
-	const inside = "CANDOR_TEST_NODE"
-	if os.Geteuid() != 0 || os.Getenv(inside) != "" {
-		os.Exit(m.Run())
-	}
-	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
-	cmd.Env = append(os.Environ(), inside+"=1")
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
-	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET, Pdeathsig: syscall.SIGKILL}
-	if err := cmd.Run(); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
-	}
-}
+func TestMain(m *testing.M) { testnode.Main(m) }
 
 // lab is a node with one or two host NICs on wires to nobody.
 type lab struct {
@@ -96,11 +82,7 @@ func (l *lab) addNIC(name, mac, address string) {
 
 func (l *lab) ip(args ...string) string {
 	l.Helper()
-	out, err := exec.Command("ip", args...).CombinedOutput()
-	if err != nil {
-		l.Fatalf("ip %s: %v: %s", strings.Join(args, " "), err, out)
-	}
-	return string(out)
+	return testnode.IP(l, args...)
 }
 
 // state is the node's network as ip shows it. The lines are sorted: which of two

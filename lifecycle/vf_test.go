@@ -18,11 +18,8 @@ import (
 	"candor.dev/candor/ledger"
 	"candor.dev/candor/policy"
 	"candor.dev/candor/request"
+	"candor.dev/candor/tests/testnode"
 )
-
-// pfsEnv names two PFs on one wire that the tests may have for themselves, by
-// their PCI addresses.
-const pfsEnv = "CANDOR_TEST_PFS"
 
 const vlan = 200
 
@@ -72,25 +69,10 @@ func (l *vfLab) in(t *testing.T) *vfLab {
 // newVFLab takes the PFs from the machine and gives each its VFs.
 func newVFLab(t *testing.T) *vfLab {
 	t.Helper()
-	pfs := strings.Fields(os.Getenv(pfsEnv))
-	if len(pfs) != 2 {
-		t.Skipf("needs two SR-IOV PFs of its own (%s): runs in the test guest", pfsEnv)
+	l := &vfLab{pfs: testnode.PFs(t), lab: newLab(t)}
+	for _, pf := range l.pfs {
+		testnode.TakePF(t, pf, vfsOfEach)
 	}
-	l := &vfLab{lab: newLab(t), pfs: pfs}
-	machines := map[string]string{} // their names
-	for _, pf := range pfs {
-		machines[pf] = l.take(pf)
-		name := l.linkOf(pf)
-		l.ip("link", "set", name, "up")
-		l.within(10*time.Second, name+" has a link", func() bool { return strings.Contains(l.ip("link", "show", name), "LOWER_UP") })
-		l.setVFs(pf, vfsOfEach)
-	}
-	l.Cleanup(func() {
-		for _, pf := range pfs {
-			l.setVFs(pf, 0)
-			l.ip("link", "set", l.linkOf(pf), "down", "netns", "1", "name", machines[pf])
-		}
-	})
 	return l
 }
 
@@ -101,124 +83,11 @@ func (l *vfLab) pool(change func(*policy.Pool)) {
 	l.policy.Pools["fast"] = p
 }
 
-func (l *vfLab) within(d time.Duration, what string, is func() bool) {
-	l.Helper()
-	for end := time.Now().Add(d); !is(); time.Sleep(20 * time.Millisecond) {
-		if time.Now().After(end) {
-			l.Fatalf("not within %s: %s", d, what)
-		}
-	}
-}
-
-type ipLink struct {
-	Name   string          `json:"ifname"`
-	MAC    string          `json:"address"`
-	Parent string          `json:"parentdev"`
-	VFs    json.RawMessage `json:"vfinfo_list"`
-}
-
-func (l *vfLab) links(args ...string) (links []ipLink) {
-	l.Helper()
-	if err := json.Unmarshal([]byte(l.ip(append(args, "-j", "-d", "link", "show")...)), &links); err != nil {
-		l.Fatal(err)
-	}
-	return links
-}
-
-// linkOf is the name of a PCI device's interface on the node, "" where there is none.
-func (l *vfLab) linkOf(address string) string {
-	l.Helper()
-	for _, link := range l.links() {
-		if link.Parent == address {
-			return link.Name
-		}
-	}
-	return ""
-}
-
-// nameOf is what the interface of a PCI device is called on the node: by the
-// machine's own names, of which the kernel gives the first that is free, those of
-// VFs and PFs would meet there.
-func nameOf(address string) string { return "n" + strings.ReplaceAll(address, ":", "-") }
-
-// take brings the interface of a PCI device from the machine's namespace into the
-// node's.
-func (l *vfLab) take(address string) (name string) {
-	l.Helper()
-	host := []string{"--net=/proc/1/ns/net", "ip"}
-	out, err := exec.Command("nsenter", append(host, "-j", "-d", "link", "show")...).Output()
-	if err != nil {
-		l.Fatal(err)
-	}
-	var links []ipLink
-	if err := json.Unmarshal(out, &links); err != nil {
-		l.Fatal(err)
-	}
-	for _, link := range links {
-		if link.Parent != address {
-			continue
-		}
-		name = link.Name
-		out, err := exec.Command("nsenter", append(host, "link", "set", link.Name, "netns", strconv.Itoa(os.Getpid()), "name", nameOf(address))...).CombinedOutput()
-		if err != nil {
-			l.Fatalf("%v: %s", err, out)
-		}
-	}
-	return name
-}
-
-func sysfs(address string, elements ...string) string {
-	return filepath.Join(append([]string{"/sys/bus/pci/devices", address}, elements...)...)
-}
-
-func (l *vfLab) write(path, text string) {
-	l.Helper()
-	if err := os.WriteFile(path, []byte(text), 0); err != nil {
-		l.Fatal(err)
-	}
-}
-
-// setVFs gives a PF so many VFs, with their interfaces on the node.
-func (l *vfLab) setVFs(pf string, count int) {
-	l.Helper()
-	l.write(sysfs(pf, "sriov_numvfs"), "0")
-	if count == 0 {
-		return
-	}
-	l.write(sysfs(pf, "sriov_numvfs"), strconv.Itoa(count))
-	l.takeVFs(pf, count)
-	// On 6.1 the PF knows the MAC that a VF's driver has drawn once the VF was up.
-	for i := range count {
-		l.ip("link", "set", nameOf(l.vf(pf, i)), "up")
-		l.ip("link", "set", nameOf(l.vf(pf, i)), "down")
-	}
-}
-
-func (l *vfLab) takeVFs(pf string, count int) {
-	l.Helper()
-	for i := range count {
-		l.within(10*time.Second, "a VF's interface", func() bool {
-			l.take(l.vf(pf, i))
-			return l.linkOf(l.vf(pf, i)) != ""
-		})
-	}
-}
-
-// vf is the PCI address of a PF's VF.
-func (l *vfLab) vf(pf string, index int) string {
-	l.Helper()
-	to, err := os.Readlink(sysfs(pf, fmt.Sprintf("virtfn%d", index)))
-	if err != nil {
-		l.Fatal(err)
-	}
-	return filepath.Base(to)
-}
-
 // told is what a PF says of its VFs, and what VFs' interfaces are on the node.
 func (l *vfLab) told() string {
 	l.Helper()
 	var text []string
-	for _, link := range l.links() {
+	for _, link := range testnode.Links(l) {
 		if link.Parent != "" {
 			text = append(text, fmt.Sprintf("%s %s %s %s", link.Parent, link.Name, link.MAC, link.VFs))
 		}
@@ -230,7 +99,7 @@ func (l *vfLab) told() string {
 // settings is what the first PF says of one of its VFs.
 func (l *vfLab) settings(index int) string {
 	l.Helper()
-	for _, link := range l.links() {
+	for _, link := range testnode.Links(l) {
 		if link.Parent == l.pfs[0] {
 			var vfs []json.RawMessage
 			if err := json.Unmarshal(link.VFs, &vfs); err != nil || index >= len(vfs) {
@@ -281,7 +150,7 @@ func (l *vfLab) record(c *container) *ledger.Record {
 // peer is a VF of the second PF, in the VLAN, with an address: behind the wire.
 func (l *vfLab) peer() {
 	l.Helper()
-	pf, name := l.linkOf(l.pfs[1]), l.linkOf(l.vf(l.pfs[1], 0))
+	pf, name := testnode.LinkOf(l, l.pfs[1]), testnode.LinkOf(l, testnode.VF(l, l.pfs[1], 0))
 	l.ip("link", "set", pf, "vf", "0", "vlan", strconv.Itoa(vlan))
 	l.ip("addr", "add", "198.18.9.1/24", "dev", name)
 	l.ip("link", "set", name, "up")
@@ -305,16 +174,23 @@ func vfIsSetUpAsAskedForAndComesBackAsItWas(t *testing.T, l *vfLab) {
 		}
 	}
 	inside := c.ip("-d", "addr", "show", "net0")
-	for _, want := range []string{"02:00:00:00:00:aa", "mtu 1400", "198.18.9.5/24", "PROMISC", "ALLMULTI", l.vf(l.pfs[0], 0)} {
+	for _, want := range []string{"02:00:00:00:00:aa", "mtu 1400", "198.18.9.5/24", "PROMISC", "ALLMULTI", testnode.VF(l, l.pfs[0], 0)} {
 		if !strings.Contains(inside, want) {
 			t.Errorf("the container's NIC lacks %s: %s", want, inside)
 		}
 	}
-	l.within(10*time.Second, "the peer in the VLAN answers", func() bool {
+	testnode.Within(l, "the peer in the VLAN answers", func() bool {
 		return exec.Command("nsenter", "--net=/proc/"+strconv.Itoa(c.PID)+"/ns/net", "ping", "-c", "1", "-W", "1", "198.18.9.1").Run() == nil
 	})
 	if traffic, err := l.node.Traffic(); err != nil || len(traffic) != 1 || traffic[0].ReceivedPackets == 0 || traffic[0].SentBytes == 0 {
 		t.Errorf("counters: %+v, %v", traffic, err)
+	}
+	if got := l.checked(); got != "" {
+		t.Errorf("candor check of a VF as attached: %s", got)
+	}
+	l.ip("link", "set", testnode.LinkOf(l, l.pfs[0]), "vf", "0", "vlan", "7")
+	if got := l.checked(); strings.Count(got, "\n") != 0 || !strings.Contains(got, `with {"mac":"02:00:00:00:00:aa","vlan":{"id":200,`) || !strings.Contains(got, `is with {"mac":"02:00:00:00:00:aa","vlan":{"id":7,`) {
+		t.Errorf("candor check of a VF in another VLAN: %q", got)
 	}
 	// Trusted, it may change its MAC.
 	c.ip("link", "set", "net0", "down")
@@ -347,7 +223,7 @@ func whatTheDriverRefusesIsAnErrorOrPutUpWith(t *testing.T, l *vfLab) {
 	} {
 		c := l.run("c1", nics(`[{"pool":"fast","mac":"02:00:00:00:00:aa",`+tt.asked+`}]`))
 		err := l.attach(c)
-		if err == nil || !strings.Contains(err.Error(), tt.names+": PF "+l.linkOf(l.pfs[0])+" (driver igb)") || !strings.Contains(err.Error(), "best-effort") {
+		if err == nil || !strings.Contains(err.Error(), tt.names+": PF "+testnode.LinkOf(l, l.pfs[0])+" (driver igb)") || !strings.Contains(err.Error(), "best-effort") {
 			t.Errorf("%s: error %v", tt.asked, err)
 		}
 		l.wantBack(before)
@@ -365,7 +241,7 @@ func whatTheDriverRefusesIsAnErrorOrPutUpWith(t *testing.T, l *vfLab) {
 
 func vfsAreSpreadAndExhaustionNamesTheHolders(t *testing.T, l *vfLab) {
 	l.pool(func(p *policy.Pool) {
-		p.VF.PFs = []policy.PF{{Device: l.linkOf(l.pfs[0]), VFs: []policy.Range{{First: 1, Last: 1}}}, {Device: l.pfs[1]}}
+		p.VF.PFs = []policy.PF{{Device: testnode.LinkOf(l, l.pfs[0]), VFs: []policy.Range{{First: 1, Last: 1}}}, {Device: l.pfs[1]}}
 	})
 	before := l.told()
 	var all []*container
@@ -405,7 +281,7 @@ func vfsAreSpreadAndExhaustionNamesTheHolders(t *testing.T, l *vfLab) {
 
 func vfThatTheHostUsesIsNeverGiven(t *testing.T, l *vfLab) {
 	l.pool(func(p *policy.Pool) { p.VF.PFs[0].VFs = []policy.Range{{First: 0, Last: 0}} })
-	name := l.linkOf(l.vf(l.pfs[0], 0))
+	name := testnode.LinkOf(l, testnode.VF(l, l.pfs[0], 0))
 	l.ip("link", "add", "br0", "type", "bridge")
 	defer l.ip("link", "del", "br0")
 	for _, tt := range []struct {
@@ -414,7 +290,7 @@ func vfThatTheHostUsesIsNeverGiven(t *testing.T, l *vfLab) {
 	}{
 		{name + " has the address 198.18.9.9/24", []string{"addr", "add", "198.18.9.9/24", "dev", name}, []string{"addr", "flush", "dev", name}},
 		{"it belongs to br0", []string{"link", "set", name, "master", "br0"}, []string{"link", "set", name, "nomaster"}},
-		{"its PF " + l.linkOf(l.pfs[0]) + " is down", []string{"link", "set", l.linkOf(l.pfs[0]), "down"}, []string{"link", "set", l.linkOf(l.pfs[0]), "up"}},
+		{"its PF " + testnode.LinkOf(l, l.pfs[0]) + " is down", []string{"link", "set", testnode.LinkOf(l, l.pfs[0]), "down"}, []string{"link", "set", testnode.LinkOf(l, l.pfs[0]), "up"}},
 	} {
 		l.ip(tt.make...)
 		before := l.told()
@@ -443,7 +319,7 @@ func vfThatTheHostUsesIsNeverGiven(t *testing.T, l *vfLab) {
 
 func (l *vfLab) macOf(name string) string {
 	l.Helper()
-	for _, link := range l.links() {
+	for _, link := range testnode.Links(l) {
 		if link.Name == name {
 			return link.MAC
 		}
@@ -471,9 +347,9 @@ func macOfAnotherIsRefused(t *testing.T, l *vfLab) {
 	c.kill()
 	l.giveBack(c)
 	// The VF that has it already is the one to get it.
-	own := l.vf(l.pfs[0], 1)
+	own := testnode.VF(l, l.pfs[0], 1)
 	l.pool(func(p *policy.Pool) { p.MACs = []string{"*"} })
-	c = l.run("c1", nicAnnotation("pool=fast,mac="+l.macOf(l.linkOf(own))))
+	c = l.run("c1", nicAnnotation("pool=fast,mac="+l.macOf(testnode.LinkOf(l, own))))
 	l.mustAttach(c)
 	if got := l.record(c).NICs[0].ParentDevice; got != own {
 		t.Errorf("got %s, want %s, whose MAC it is", got, own)
@@ -486,8 +362,8 @@ func macOfAnotherIsRefused(t *testing.T, l *vfLab) {
 // The interfaces of new VFs appear in the machine's namespace, from where they have
 // to be taken to this test's node.
 func vfsAreMadeOnlyFromNoneAndOnlyWhereThePoolSaysSo(t *testing.T, l *vfLab) {
-	l.setVFs(l.pfs[0], 0)
-	defer l.setVFs(l.pfs[0], vfsOfEach)
+	testnode.SetVFs(l, l.pfs[0], 0)
+	defer testnode.SetVFs(l, l.pfs[0], vfsOfEach)
 	c := l.run("c1", nicAnnotation("pool=fast"))
 	if err := l.attach(c); err == nil || !strings.Contains(err.Error(), "give the pool numvfs") {
 		t.Errorf("error %v", err)
@@ -505,7 +381,7 @@ func vfsAreMadeOnlyFromNoneAndOnlyWhereThePoolSaysSo(t *testing.T, l *vfLab) {
 		defer close(taken)
 		for end := time.Now().Add(8 * time.Second); l.numVFs() != "2" && time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
 		}
-		l.takeVFs(l.pfs[0], 2)
+		testnode.TakeVFs(l, l.pfs[0], 2)
 	}()
 	var wg sync.WaitGroup
 	var both []*container
@@ -534,7 +410,7 @@ func vfsAreMadeOnlyFromNoneAndOnlyWhereThePoolSaysSo(t *testing.T, l *vfLab) {
 }
 
 func (l *vfLab) numVFs() string {
-	text, err := os.ReadFile(sysfs(l.pfs[0], "sriov_numvfs"))
+	text, err := os.ReadFile(testnode.Sysfs(l.pfs[0], "sriov_numvfs"))
 	if err != nil {
 		l.Error(err)
 	}
@@ -548,33 +424,30 @@ func vfsThatGoAwayWhileHeld(t *testing.T, l *vfLab) {
 	t.Run("sriov_numvfs set to 0", func(t *testing.T) {
 		c := l.run("c1", ask)
 		l.mustAttach(c)
-		l.setVFs(l.pfs[0], 0)
+		testnode.SetVFs(l, l.pfs[0], 0)
 		c.kill()
 		l.giveBack(c)
 		l.wantNoRecords()
 	})
 	t.Run("and made anew, for somebody else", func(t *testing.T) {
-		l.setVFs(l.pfs[0], vfsOfEach)
+		testnode.SetVFs(l, l.pfs[0], vfsOfEach)
 		c := l.run("c1", ask)
 		l.mustAttach(c)
-		l.setVFs(l.pfs[0], vfsOfEach)
-		l.ip("link", "set", l.linkOf(l.pfs[0]), "vf", "0", "vlan", "7")
+		testnode.SetVFs(l, l.pfs[0], vfsOfEach)
+		l.ip("link", "set", testnode.LinkOf(l, l.pfs[0]), "vf", "0", "vlan", "7")
 		before := l.told()
 		c.kill()
 		l.giveBack(c)
 		l.wantBack(before)
-		l.setVFs(l.pfs[0], vfsOfEach)
+		testnode.SetVFs(l, l.pfs[0], vfsOfEach)
 	})
 	t.Run("its driver unbound", func(t *testing.T) {
 		told := l.settings(0)
 		c := l.run("c1", ask)
 		l.mustAttach(c)
-		address := l.vf(l.pfs[0], 0)
-		driver, err := filepath.EvalSymlinks(sysfs(address, "driver"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		l.write(filepath.Join(driver, "unbind"), address)
+		address := testnode.VF(l, l.pfs[0], 0)
+		driver := testnode.Driver(t, address)
+		testnode.Write(l, filepath.Join(driver, "unbind"), address)
 		c.kill()
 		l.giveBack(c)
 		l.wantNoRecords()
@@ -582,11 +455,11 @@ func vfsThatGoAwayWhileHeld(t *testing.T, l *vfLab) {
 		if now := l.settings(0); now != told {
 			t.Errorf("the PF says %s, before %s", now, told)
 		}
-		l.write(filepath.Join(driver, "bind"), address)
-		l.setVFs(l.pfs[0], vfsOfEach)
+		testnode.Write(l, filepath.Join(driver, "bind"), address)
+		testnode.SetVFs(l, l.pfs[0], vfsOfEach)
 	})
 	t.Run("the PF taken down", func(t *testing.T) {
-		before, pf := l.told(), l.linkOf(l.pfs[0])
+		before, pf := l.told(), testnode.LinkOf(l, l.pfs[0])
 		c := l.run("c1", ask)
 		l.mustAttach(c)
 		l.ip("link", "set", pf, "down")

@@ -25,6 +25,7 @@ import (
 	"candor.dev/candor/request"
 	"candor.dev/candor/resview"
 	"candor.dev/candor/statedir"
+	"candor.dev/candor/tests/testnode"
 	"golang.org/x/sys/unix"
 )
 
@@ -34,18 +35,7 @@ func TestMain(m *testing.M) {
 	if filepath.Base(os.Args[0]) == "candord" {
 		os.Exit(daemon.Main(os.Args[1:], candord(), os.Stdout, os.Stderr))
 	}
-	const inside = "CANDOR_TEST_NODE"
-	if os.Geteuid() != 0 || os.Getenv(inside) != "" {
-		os.Exit(m.Run())
-	}
-	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
-	cmd.Env = append(os.Environ(), inside+"=1")
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
-	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET, Pdeathsig: syscall.SIGKILL}
-	if err := cmd.Run(); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
-	}
+	testnode.Main(m)
 }
 
 func candord() daemon.Parts {
