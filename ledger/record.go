@@ -79,6 +79,9 @@ type NIC struct {
 	TransientName string `json:"transient_name"`
 	// InnerIndex is the NIC's ifindex in the container, 0 until it is known.
 	InnerIndex int `json:"inner_index,omitempty"`
+	// Given is nil until the NIC is attached, and in records from before it was
+	// taken down.
+	Given *Given `json:"given,omitempty"`
 
 	// The rest is the NIC as it was on the host.
 
@@ -108,6 +111,13 @@ type NIC struct {
 	Sysctls map[string]string `json:"sysctls,omitempty"`
 	// VF is nil for a NIC of a hostnic pool, also where that is a VF.
 	VF *VF `json:"vf,omitempty"`
+}
+
+// Given is how a container was given a NIC.
+type Given struct {
+	MTU       int            `json:"mtu"`
+	Addresses []netip.Prefix `json:"addresses,omitempty"`
+	Routes    []Route        `json:"routes,omitempty"`
 }
 
 // LinkSettings are what a NIC takes with it when it moves, as whoever had it last

@@ -1,6 +1,7 @@
 package nic
 
 import (
+	"encoding/json"
 	"fmt"
 	"net"
 	"slices"
@@ -12,10 +13,10 @@ import (
 )
 
 // Check compares a NIC that a container was given with its record, and names all
-// that differs: where it is, its index, name, transient name, MAC and whether it
-// is up. MTU, addresses and routes in the container are not in the record, so
-// that they are nobody's to judge. inside is nil where the container's namespace
-// is gone. It changes nothing.
+// that differs: where it is, its index, name, transient name, MAC, MTU, what of
+// the addresses and routes that it was given is missing, whether it is up, and what
+// its PF has for it. What the container has added is its own. inside is nil where the
+// container's namespace is gone. It changes nothing.
 func Check(host, inside *Namespace, rec *ledger.NIC) ([]ledger.Difference, error) {
 	var places []*Namespace
 	if inside != nil {
@@ -51,10 +52,96 @@ func Check(host, inside *Namespace, rec *ledger.NIC) ([]ledger.Difference, error
 	if mac := attrs.HardwareAddr.String(); rec.Kind == kindHostNIC && mac != rec.MAC {
 		differs("with the MAC "+rec.MAC, "with "+mac)
 	}
+	if err := checkPFHas(host, rec, differs); err != nil {
+		return nil, fmt.Errorf("look at nic %s: %w", labelOf(rec), err)
+	}
 	if attrs.Flags&net.FlagUp == 0 {
-		differs("up", "down")
+		differs("up", "down") // and so without routes
+		return found, nil
+	}
+	if err := checkGiven(inside, link, rec, differs); err != nil {
+		return nil, fmt.Errorf("look at nic %s: %w", labelOf(rec), err)
 	}
 	return found, nil
+}
+
+// checkGiven compares what a NIC has in the container with what it was given.
+func checkGiven(inside *Namespace, link netlink.Link, rec *ledger.NIC, differs func(expected, actual string)) error {
+	given := rec.Given
+	if given == nil {
+		return nil
+	}
+	if mtu := link.Attrs().MTU; mtu != given.MTU {
+		differs(fmt.Sprintf("with an MTU of %d", given.MTU), fmt.Sprintf("with %d", mtu))
+	}
+	addresses, err := inside.addresses(link.Attrs().Index)
+	if err != nil {
+		return err
+	}
+	for _, want := range given.Addresses {
+		if !slices.ContainsFunc(addresses, func(a address) bool { return a.Prefix == want }) {
+			differs("with the address "+want.String(), "without it")
+		}
+	}
+	routes, err := inside.routes(link.Attrs().Index)
+	if err != nil {
+		return err
+	}
+	for _, want := range given.Routes {
+		if !slices.ContainsFunc(routes, func(r netlink.Route) bool { return asGiven(recordRoute(r), want) }) {
+			differs("with the route to "+wayOf(want), "without it")
+		}
+	}
+	return nil
+}
+
+// asGiven reports whether a route of the kernel's is one that was added. The kernel
+// writes table and metric also where it was left the choice.
+func asGiven(now, want ledger.Route) bool {
+	if want.Table == 0 {
+		want.Table = unix.RT_TABLE_MAIN
+	}
+	if want.Metric == 0 && want.Destination.Addr().Is6() {
+		want.Metric = metricV6
+	}
+	return now.Destination == want.Destination && now.Gateway == want.Gateway && now.Table == want.Table && now.Metric == want.Metric
+}
+
+func wayOf(r ledger.Route) string {
+	way := r.Destination.String()
+	if r.Gateway.IsValid() {
+		way += " via " + r.Gateway.String()
+	}
+	return way + inTable(r.Table)
+}
+
+// checkPFHas compares what a VF's PF shows with what it was told.
+func checkPFHas(host *Namespace, rec *ledger.NIC, differs func(expected, actual string)) error {
+	vf := rec.VF
+	if vf == nil || vf.Set.Empty() {
+		return nil
+	}
+	pf, now, err := host.vfInfo(vf.PF, vf.Index)
+	if err != nil {
+		differs("known to its PF", err.Error())
+		return nil
+	}
+	for _, s := range host.vfSettings(vf.Index, vf.Set) {
+		if s.is(now) || wasRefused(vf, s.name) {
+			continue
+		}
+		told, err := json.Marshal(vf.Set)
+		if err != nil {
+			return err
+		}
+		shows, err := json.Marshal(shown(vf.Set, now))
+		if err != nil {
+			return err
+		}
+		differs(fmt.Sprintf("VF %d of %s with %s", vf.Index, pf.Attrs().Name, told), "with "+string(shows))
+		return nil
+	}
+	return nil
 }
 
 // keepsAltNames reports whether the kernel has altnames (Linux 5.5). One without

@@ -28,7 +28,10 @@ func TestCheckNamesWhatDiffers(t *testing.T) {
 		do   func(l *lab, rec *ledger.NIC)
 		want []string
 	}{
-		"down": {func(l *lab, _ *ledger.NIC) { l.ip(l.container, "link set net0 down") }, []string{"expected up, is down"}},
+		"down":       {func(l *lab, _ *ledger.NIC) { l.ip(l.container, "link set net0 down") }, []string{"expected up, is down"}},
+		"mtu":        {func(l *lab, _ *ledger.NIC) { l.ip(l.container, "link set net0 mtu 1290") }, []string{"expected with an MTU of 1400, is with 1290"}},
+		"an address": {func(l *lab, _ *ledger.NIC) { l.ip(l.container, "addr del fd50::9/64 dev net0") }, []string{"expected with the address fd50::9/64, is without it"}},
+		"a route":    {func(l *lab, _ *ledger.NIC) { l.ip(l.container, "route del 10.1.0.0/16 table main") }, []string{"expected with the route to 10.1.0.0/16 via 192.168.50.1, is without it"}},
 		"renamed": {func(l *lab, _ *ledger.NIC) { // 6.1 renames none that is up
 			l.ip(l.container, "link set net0 down")
 			l.ip(l.container, "link set net0 name other")
@@ -60,7 +63,8 @@ func TestCheckNamesWhatDiffers(t *testing.T) {
 			}
 			test.do(l, rec)
 			got := l.check(rec)
-			if strings.Count(got, "\n") != 0 {
+			// To go down costs a NIC its routes, to leave its addresses too.
+			if one := withoutLosses(got); strings.Count(one, "\n") > 1 {
 				t.Errorf("several differences: %s", got)
 			}
 			for _, want := range test.want {
@@ -70,6 +74,15 @@ func TestCheckNamesWhatDiffers(t *testing.T) {
 			}
 		})
 	}
+}
+
+func withoutLosses(differences string) (rest string) {
+	for line := range strings.Lines(differences + "\n") {
+		if !strings.Contains(line, "is without it") {
+			rest += line
+		}
+	}
+	return rest
 }
 
 func TestCheckChangesNothing(t *testing.T) {

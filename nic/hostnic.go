@@ -67,7 +67,8 @@ type Route struct {
 // Attach moves the NIC of the record from the host to the target namespace and
 // configures it there, as rec.Interface. The record, made by [Snapshot], has to
 // be on disk already; save is called once the NIC's index in the container is in
-// it. Where Attach returns an error it has undone its own work.
+// it; at the end the record has what the container was given. Where Attach returns
+// an error it has undone its own work.
 func Attach(ctx context.Context, host, target *Namespace, rec *ledger.NIC, cfg Config, save func() error) error {
 	a := &attach{host: host, target: target, rec: rec, cfg: cfg, save: save}
 	return a.run(ctx)
@@ -82,6 +83,8 @@ type attach struct {
 
 	link      netlink.Link // as it was at the start of the latest step that looked
 	addresses []ledger.Address
+	// given is what is done of what the record will have as such.
+	given ledger.Given
 	// late says that the carrier came after the NIC was up, when nobody heard
 	// what the kernel announced.
 	late bool
@@ -113,8 +116,9 @@ func (a *attach) run(ctx context.Context) (err error) {
 		}
 	}()
 	for _, s := range []step{
-		{"down", "take down nic %s", a.takeDown},
 		{"vf", "set up nic %s as a VF", a.setVFSettings},
+		{"down", "take down nic %s", a.takeDown},
+		{"mac", "have nic %s take its MAC", a.takeMAC},
 		{"altnames", "drop the altnames of nic %s that are taken in the container", a.dropAltNames},
 		{"move", "move nic %s into the container", a.move},
 		{"save", "save where nic %s is", func(context.Context) error { return a.save() }},
@@ -137,6 +141,8 @@ func (a *attach) run(ctx context.Context) (err error) {
 			a.passed(s.name)
 		}
 	}
+	a.given.MTU = a.link.Attrs().MTU
+	a.rec.Given = &a.given
 	return nil
 }
 
@@ -226,8 +232,9 @@ func keptAddresses(rec *ledger.NIC) []ledger.Address {
 	return kept
 }
 
-// takeDown comes first: old kernels rename nothing that is up, and the move
-// takes it down anyhow.
+// takeDown comes before all that is done to the interface itself: old kernels rename
+// nothing that is up, and the move takes it down anyhow. The PF has been told by then:
+// a VF asks it for its MAC when it goes down, and need not be reset for it.
 func (a *attach) takeDown(context.Context) error {
 	return a.host.handle.LinkSetDown(a.link)
 }
@@ -337,6 +344,7 @@ func (a *attach) addAddresses(context.Context) error {
 		if err := a.target.setAddress(a.link.Attrs().Index, addr, 0); err != nil {
 			return fmt.Errorf("%s: %w", addr.Prefix, err)
 		}
+		a.given.Addresses = append(a.given.Addresses, addr.Prefix)
 	}
 	return nil
 }

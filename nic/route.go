@@ -178,7 +178,7 @@ func prefixOf(n *net.IPNet) netip.Prefix {
 	if n == nil {
 		return netip.Prefix{}
 	}
-	a, _ := netip.AddrFromSlice(n.IP)
+	a, _ := netip.AddrFromSlice(n.IP) // IPv4's default is one of 16 bytes
 	bits, _ := n.Mask.Size()
-	return netip.PrefixFrom(a, bits)
+	return netip.PrefixFrom(a.Unmap(), bits)
 }

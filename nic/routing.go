@@ -146,7 +146,11 @@ func (a *attach) addDefault(gw netip.Addr) error {
 }
 
 func (a *attach) addRoute(r ledger.Route) error {
-	return a.target.addRoute(a.link.Attrs().Index, r)
+	if err := a.target.addRoute(a.link.Attrs().Index, r); err != nil {
+		return err
+	}
+	a.given.Routes = append(a.given.Routes, r)
+	return nil
 }
 
 func (a *attach) defaultVia(gw netip.Addr) ledger.Route {

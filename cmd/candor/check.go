@@ -13,8 +13,8 @@ func checkCommand() *cli.Command {
 		Usage:     "compare what is recorded with the kernel, and name each difference",
 		ArgsUsage: "[ID|KEY...]",
 		Description: "Changes nothing. Per container: is it alive, are its network namespaces pinned, is each NIC in the\n" +
-			"container under its index and name and up, is its limit on each device, is its resource view bound.\n" +
-			"MTU, addresses and routes in the container are its own to change, and are not recorded.\n" +
+			"container under its index and name and up, with the MTU, addresses and routes that it was given, does its\n" +
+			"PF have what it was told, is its limit on each device, is its resource view bound.\n" +
 			"Without arguments also: pins without a record, NICs left half way, records that cannot be read.\n\n" +
 			"One line per difference, on standard output. The exit status is 0 when all agree, else 1.",
 		Flags: []cli.Flag{&cli.BoolFlag{Name: "json", Usage: "print a JSON list of differences, empty when all agree"}},
