@@ -65,6 +65,7 @@ func GiveBack(ctx context.Context, host *Namespace, inside []*Namespace, rec *le
 // failed; an error beside a link was no obstacle.
 func bringHome(ctx context.Context, host, ns *Namespace, link netlink.Link, rec *ledger.NIC) (netlink.Link, error) {
 	attrs := link.Attrs()
+	tellMACEarly(host, rec)
 	errs := []error{ns.handle.LinkSetDown(link)}
 	// Before the altnames: of a virtual NIC that the container gave another MAC,
 	// the transient name is all that we know it by if we are killed below.

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -271,10 +272,6 @@ func (n *Namespace) tellPF(ctx context.Context, device string, index int, want l
 		}
 		left = slices.DeleteFunc(left, func(s vfSetting) bool { return failed[s.name] == nil })
 	}
-	driver, _, err := driverOf(n, pf.Attrs().Name)
-	if err != nil {
-		return nil, err
-	}
 	list := n.vfSettings(index, want)
 	for end := time.Now().Add(vfSettle); ; {
 		if _, now, err = n.vfInfo(device, index); err != nil {
@@ -290,9 +287,14 @@ func (n *Namespace) tellPF(ctx context.Context, device string, index int, want l
 		if err == nil && !s.is(now) {
 			err = errors.New("it says yes and does not show it")
 		}
-		if err != nil {
-			refused = append(refused, &SettingError{Setting: s.name, PF: pf.Attrs().Name, Driver: driver, Err: err})
+		if err == nil {
+			continue
 		}
+		driver, _, noDriver := driverOf(n, pf.Attrs().Name)
+		if noDriver != nil {
+			return nil, noDriver
+		}
+		refused = append(refused, &SettingError{Setting: s.name, PF: pf.Attrs().Name, Driver: driver, Err: err})
 	}
 	return refused, nil
 }
@@ -327,7 +329,13 @@ func (a *attach) setVFSettings(ctx context.Context) error {
 	if len(errs) > 0 && !a.cfg.BestEffort {
 		return fmt.Errorf("%w: leave it out, or ask for best-effort", errors.Join(errs...))
 	}
-	if vf.Set.MAC == "" || slices.ContainsFunc(refused, func(r *SettingError) bool { return r.Setting == "mac" }) {
+	return nil
+}
+
+// takeMAC is the step after: the interface takes the MAC that its PF took for it.
+func (a *attach) takeMAC(ctx context.Context) error {
+	vf := a.rec.VF
+	if vf == nil || vf.Set.MAC == "" || wasRefused(vf, "mac") {
 		return nil
 	}
 	mac, err := net.ParseMAC(vf.Set.MAC)
@@ -338,9 +346,8 @@ func (a *attach) setVFSettings(ctx context.Context) error {
 }
 
 // takeMAC gives a VF's interface, which is down, the MAC that its PF has for it.
-// Some drivers have to be told (mlx5), and others refuse what the PF has set
-// (i40e: sriov-cni#106) but ask for it when the VF is reset, as igbvf does when it
-// goes down.
+// igbvf asked for it when it went down; some drivers have to be told (mlx5); and
+// others refuse what the PF has set (i40e: sriov-cni#106) until the VF is reset.
 func (n *Namespace) takeMAC(ctx context.Context, index int, mac net.HardwareAddr) error {
 	for end := time.Now().Add(vfSettle); ; {
 		link, has, err := n.withMAC(index, mac)
@@ -386,9 +393,25 @@ func (n *Namespace) reset(link netlink.Link) error {
 	return errors.Join(n.handle.LinkSetUp(link), n.handle.LinkSetDown(link))
 }
 
-// restoreVF tells a PF what it had for the VF before. Of a VF that is lost, which
-// may be another one's by now, only that is taken back which is still as candor
-// set it.
+// tellMACEarly tells a PF the MAC that it had for a VF before the VF's interface goes
+// down on its way home, when it asks for it: that spares it a reset. The other
+// settings wait until it is out of the container, which is not to be seen in another
+// VLAN for a moment. What fails here [restoreVF] tries again, and says so.
+func tellMACEarly(host *Namespace, rec *ledger.NIC) {
+	vf := rec.VF
+	if vf == nil || vf.Set.MAC == "" {
+		return
+	}
+	pf, _, err := host.vfInfo(vf.PF, vf.Index)
+	mac, bad := net.ParseMAC(vf.Before.MAC)
+	if err == nil && bad == nil {
+		_ = host.handle.LinkSetVfHardwareAddr(pf, vf.Index, mac)
+	}
+}
+
+// restoreVF tells a PF what it had for the VF before. A VF that is lost may be another
+// one's by now: then nothing is told, unless each setting is still as candor set it, or
+// as it was before, where giving back was cut short.
 func restoreVF(ctx context.Context, host *Namespace, rec *ledger.NIC, lost bool) error {
 	vf := rec.VF
 	if vf == nil || vf.Set.Empty() {
@@ -399,7 +422,7 @@ func restoreVF(ctx context.Context, host *Namespace, rec *ledger.NIC, lost bool)
 		if err != nil {
 			return nil //nolint:nilerr // the VF is gone with all that was set
 		}
-		if slices.ContainsFunc(host.vfSettings(vf.Index, vf.Set), func(s vfSetting) bool { return !s.is(now) }) {
+		if !ours(vf, now) {
 			return nil
 		}
 	}
@@ -411,6 +434,24 @@ func restoreVF(ctx context.Context, host *Namespace, rec *ledger.NIC, lost bool)
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// ours reports whether what a PF shows of a VF is candor's work and nobody else's.
+func ours(vf *ledger.VF, info netlink.VfInfo) bool {
+	now, set, before := shown(vf.Set, info), vf.Set, vf.Before
+	for _, of := range [][3]any{
+		{now.MAC, set.MAC, before.MAC},
+		{now.VLAN, set.VLAN, before.VLAN},
+		{now.Rate, set.Rate, before.Rate},
+		{now.SpoofCheck, set.SpoofCheck, before.SpoofCheck},
+		{now.Trust, set.Trust, before.Trust},
+		{now.LinkState, set.LinkState, before.LinkState},
+	} {
+		if !reflect.DeepEqual(of[0], of[1]) && !reflect.DeepEqual(of[0], of[2]) {
+			return false
+		}
+	}
+	return true
 }
 
 // wasRefused reports whether the driver refused a setting at the attach already.

@@ -113,6 +113,8 @@ func TestSettingsOfALostVF(t *testing.T) {
 		now, want ledger.VFSettings
 	}{
 		{set, before},
+		// Giving back was cut short.
+		{ledger.VFSettings{VLAN: before.VLAN, Trust: pointer(true)}, before},
 		{
 			ledger.VFSettings{VLAN: &ledger.VLAN{ID: 7, Protocol: tag8021Q}, Trust: pointer(true)},
 			ledger.VFSettings{VLAN: &ledger.VLAN{ID: 7, Protocol: tag8021Q}, Trust: pointer(true)},
