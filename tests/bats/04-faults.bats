@@ -25,6 +25,7 @@ runs() { [[ -n $("$@") ]]; }
 
 ##### A transaction that fails half way
 
+# bats test_tags=guest-soak
 @test "the second of two NICs finds its name taken in the container: the first is back" {
 	ip netns add "$LAB_ID-taken"
 	ip -n "$LAB_ID-taken" link add net1 type veth peer name other
@@ -150,6 +151,7 @@ needs_strace() {
 	strace -qq -o /dev/null -e trace=none true 2>/dev/null || skip "strace cannot trace here"
 }
 
+# bats test_tags=guest-soak
 @test "kill -9 of runc alone, with the NIC moved: the hook undoes its own work" {
 	needs_strace
 	kill_at 3 runc
@@ -161,6 +163,7 @@ needs_strace() {
 	kill_at 2 both
 }
 
+# bats test_tags=guest-soak
 @test "kill -9 of runc and prestart-net: the NIC is moved, its new index not recorded" {
 	needs_strace
 	kill_at 3 both

@@ -108,7 +108,7 @@ func (s *stand) attached() *container {
 	ip := exec.Command("nsenter", fmt.Sprintf("--net=/proc/%d/ns/net", c.init.Process.Pid), "ip", "-batch", "-")
 	ip.Stdin = strings.NewReader(`
 		link set wire0 down
-		link set wire0 name mine alias mine address 52:54:00:00:00:77 mtu 1290 txqueuelen 5 gso_max_size 16384 arp off promisc on group 7
+		link set wire0 name mine alias mine ` + s.kind.mac + ` mtu 1290 txqueuelen 5 gso_max_size 16384 arp off promisc on group 7
 		link property add dev mine altname theirs
 		link set mine up
 		addr add 203.0.113.1/24 dev mine

@@ -3,11 +3,12 @@
 package crash
 
 import (
-	"cmp"
 	"fmt"
 	"os"
-	"os/exec"
+	"path/filepath"
 	"strings"
+
+	"candor.dev/candor/tests/testnode"
 )
 
 // kind is a kind of NIC that the matrix is run with.
@@ -15,13 +16,27 @@ type kind struct {
 	name string
 	// pool is the policy's table [pools.wire].
 	pool string
-	// missing says what this machine lacks for it, "" if nothing.
-	missing string
-	// upper is what a container can put upon such a NIC, in the words of ip.
-	upper string
+	// asked is the request of each NIC, without its routes.
+	asked []string
+	// most is how many such NICs the machine can have, 0 for any number.
+	most int
+	// bare NICs have no addresses on the host: a VF that has some is not given.
+	bare bool
+	// mac is how a container changes the NIC's MAC, and upper what it can put upon
+	// it, in the words of ip.
+	mac, upper string
+	// own says which calls no other kind has, so that they have to be covered with
+	// this one, also where only a sample is.
+	own string
+	// prepare takes what the NICs are made of from the machine for a whole test, or
+	// skips it.
+	prepare func(s *stand, count int)
 	// make gives the node so many NICs, bare, and returns their names. Those
 	// that were there are gone afterwards.
 	make func(s *stand, count int) []string
+	// pull takes the first of the NICs away, wherever it is; nil where it cannot be
+	// had alone.
+	pull func(s *stand)
 }
 
 const hostNICPool = `
@@ -29,11 +44,25 @@ kind    = "hostnic"
 macs    = ["*"]
 `
 
+// The first NIC gets addresses of its own, the second keeps those that it has.
+var hostNICs = []string{
+	`"interface":"wire0","mac":"%s","ips":["198.18.0.5/24","fd00:18::5/64"],"gateway":["198.18.0.1","fd00:18::1"],"mtu":1300`,
+	`"interface":"wire1","mac":"%s"`,
+	`"interface":"wire2","mac":"%s","ips":["198.18.2.5/24"]`,
+}
+
+const anotherMAC = "address 52:54:00:00:00:77"
+
 func kinds() []kind {
 	return []kind{
-		{name: "veth", pool: hostNICPool, upper: "link add on0 link mine type macvlan", make: makeVeths},
-		{name: "macvlan", pool: hostNICPool, make: makeMacvlans},
-		hardware(),
+		{
+			name: "veth", pool: hostNICPool, asked: hostNICs, mac: anotherMAC, upper: "link add on0 link mine type macvlan",
+			make: makeVeths,
+			pull: func(s *stand) { s.ip("link del ens0p") },
+		},
+		{name: "macvlan", pool: hostNICPool, asked: hostNICs, mac: anotherMAC, make: makeMacvlans},
+		virtio(),
+		vf(),
 	}
 }
 
@@ -65,53 +94,62 @@ func makeMacvlans(s *stand, count int) []string {
 	return names
 }
 
-// hardware are NICs that the machine has to spare, as the test guest has: their
-// names in CANDOR_CRASH_NICS, at least three of them, with what else has to be on
-// their node, such as the PF of VFs, in CANDOR_CRASH_BESIDE. CANDOR_CRASH_POOL is
-// the pool's kind and selection, hostnic with all MACs unless it is set.
-//
-// With their netdevs in the node's network namespace, the admin settings of VFs
-// are part of what has to be as before: ip shows them with the PF.
-func hardware() kind {
-	nics := strings.Fields(os.Getenv("CANDOR_CRASH_NICS"))
-	k := kind{
-		name: cmp.Or(os.Getenv("CANDOR_CRASH_KIND"), "hardware"),
-		pool: cmp.Or(os.Getenv("CANDOR_CRASH_POOL"), hostNICPool),
+// virtio is a NIC as a cloud plugs it in; there is a slot for one.
+func virtio() kind {
+	const mac = "52:54:0e:e5:00:f7"
+	return kind{
+		name: "virtio", pool: hostNICPool, asked: hostNICs, mac: anotherMAC, most: 1,
+		prepare: func(s *stand, _ int) {
+			testnode.SkipWithoutHotplug(s)
+			s.Cleanup(func() { testnode.Unplug(s, mac) })
+		},
+		make: func(s *stand, _ int) []string {
+			testnode.Unplug(s, mac)
+			testnode.Plug(s, mac, "ens0")
+			return []string{"ens0"}
+		},
+		pull: func(s *stand) { testnode.Unplug(s, mac) },
+	}
+}
+
+// vf are VFs of a PF, whose settings ip shows with the PF: they are part of what has
+// to be as before.
+func vf() kind {
+	pf, _, _ := strings.Cut(os.Getenv("CANDOR_TEST_PFS"), " ")
+	return kind{
+		name: "vf",
+		pool: fmt.Sprintf(`
+			kind   = "vf"
+			pfs    = [%q]
+			macs   = ["02:*"]
+			vlans  = ["100-101"]
+			permit = ["spoofchk-off"]
+		`, pf),
+		asked: []string{
+			`"interface":"wire0","mac":"02:00:00:00:00:a0","vlan":100,"spoofchk":false,"max-tx-rate":"100M",
+				"ips":["198.18.0.5/24","fd00:18::5/64"],"gateway":["198.18.0.1","fd00:18::1"],"mtu":1300`,
+			`"interface":"wire1","vlan":101,"qos":3`,
+			`"interface":"wire2","mac":"02:00:00:00:00:a2","ips":["198.18.2.5/24"]`,
+		},
+		bare:  true,
+		upper: "link add on0 link mine type macvlan",
+		own:   "netlink RTM_SETLINK vf",
+		prepare: func(s *stand, count int) {
+			testnode.TakePF(s, testnode.PFs(s)[0], count)
+		},
 		make: func(s *stand, count int) []string {
-			for _, name := range append(strings.Fields(os.Getenv("CANDOR_CRASH_BESIDE")), nics...) {
-				s.bringHere(name)
+			var names []string
+			testnode.SetVFs(s, pf, count)
+			for i := range count {
+				names = append(names, testnode.NameOf(testnode.VF(s, pf, i)))
 			}
-			for i, name := range nics {
-				s.undress(i, name)
-			}
-			return nics[:count]
+			return names
+		},
+		pull: func(s *stand) {
+			first := testnode.VF(s, pf, 0)
+			testnode.Write(s, filepath.Join(testnode.Driver(s, first), "unbind"), first)
 		},
 	}
-	if len(nics) < 3 {
-		k.missing = "needs three NICs to spare, named in CANDOR_CRASH_NICS"
-	}
-	return k
-}
-
-// bringHere moves a device of the machine to the node. The kernel gives it back
-// by itself when the node's namespace dies.
-func (s *stand) bringHere(name string) {
-	s.Helper()
-	if exec.Command("ip", "link", "show", name).Run() == nil {
-		return
-	}
-	outside := fmt.Sprintf("--net=/proc/%d/ns/net", os.Getppid())
-	if out, err := exec.Command("nsenter", outside, "ip", "link", "set", name, "netns", fmt.Sprint(os.Getpid())).CombinedOutput(); err != nil {
-		s.Fatalf("bring %s here: %v: %s", name, err, out)
-	}
-}
-
-// undress takes off what an earlier row has put on a NIC that cannot be made anew.
-func (s *stand) undress(i int, name string) {
-	s.Helper()
-	s.ip("link set %s down", name)
-	s.ip("addr flush dev %s", name)
-	exec.Command("ip", "link", "property", "del", "dev", name, "altname", inner(i)).Run() // where there is one
 }
 
 // dress gives the NIC number i something of all that has to come back: the first
@@ -128,6 +166,24 @@ func (s *stand) dress(i int, name string) {
 		s.sysctl("ipv6/conf/"+name+"/accept_ra", "0")
 		s.sysctl("ipv4/neigh/"+name+"/gc_stale_time", "77")
 		s.ip("link set %s up", name)
+	case 1:
+		s.ip("link set %s up", name)
+	case 2:
+		// One that was never up is not as one that is down again.
+		s.ip("link set %s up", name)
+		s.settle()
+		s.ip("link set %s down", name)
+	}
+	if !s.kind.bare {
+		s.address(i, name)
+	}
+}
+
+// address gives the NIC number i its addresses and routes on the host.
+func (s *stand) address(i int, name string) {
+	s.Helper()
+	switch i {
+	case 0:
 		s.ip("addr add 198.18.0.2/24 brd + dev %s", name)
 		s.ip("addr add 198.18.0.3/24 dev %s label %s:b", name, name)
 		s.ip("-6 addr add fd00:18::2/64 dev %s nodad", name)
@@ -135,14 +191,8 @@ func (s *stand) dress(i int, name string) {
 		s.ip("route add default via 198.18.0.1 table 4711")
 		s.ip("-6 route add fd77::/64 via fd00:18::1")
 	case 1:
-		s.ip("link set %s up", name)
 		s.ip("addr add 198.18.1.2/24 dev %s", name)
 		s.ip("-6 addr add fd00:19::2/64 dev %s nodad", name)
-	case 2:
-		// One that was never up is not as one that is down again.
-		s.ip("link set %s up", name)
-		s.settle()
-		s.ip("link set %s down", name)
 	}
 }
 
@@ -153,17 +203,20 @@ func inner(i int) string { return fmt.Sprintf("wire%d", i) }
 // asked is the annotation that asks for the NICs. broken asks for a route that the
 // last one's address brings along: the kernel refuses it when all else is in place.
 func (s *stand) asked(broken bool) string {
-	routes := []string{`{"dst":"10.1.0.0/16","gw":"198.18.0.1"}`, "", ""}
-	if last := len(s.nics) - 1; broken {
-		routes[last] = fmt.Sprintf(`{"dst":"198.18.%d.0/24"}`, last)
-	}
-	list := []string{
-		`{"pool":"wire","interface":"wire0","mac":"%s","ips":["198.18.0.5/24","fd00:18::5/64"],"gateway":["198.18.0.1","fd00:18::1"],"routes":[%s],"mtu":1300}`,
-		`{"pool":"wire","interface":"wire1","mac":"%s","routes":[%s]}`,
-		`{"pool":"wire","interface":"wire2","mac":"%s","ips":["198.18.2.5/24"],"routes":[%s]}`,
-	}[:len(s.nics)]
-	for i := range list {
-		list[i] = fmt.Sprintf(list[i], s.nics[i].mac, routes[i])
+	var list []string
+	for i, n := range s.nics {
+		request := s.kind.asked[i]
+		if strings.Contains(request, "%s") {
+			request = fmt.Sprintf(request, n.mac)
+		}
+		route := ""
+		switch {
+		case broken && i == len(s.nics)-1:
+			route = fmt.Sprintf(`{"dst":"198.18.%d.0/24"}`, i)
+		case i == 0:
+			route = `{"dst":"10.1.0.0/16","gw":"198.18.0.1"}`
+		}
+		list = append(list, fmt.Sprintf(`{"pool":"wire",%s,"routes":[%s]}`, request, route))
 	}
 	return "[" + strings.Join(list, ",") + "]"
 }

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 )
 
@@ -95,9 +96,26 @@ func linkChanges(header []byte, attributes []attribute) []string {
 		words = append(words, "flags")
 	}
 	for _, a := range attributes {
-		words = append(words, cmp.Or(linkAttributes[a.kind], fmt.Sprintf("attribute-%d", a.kind)))
+		word := cmp.Or(linkAttributes[a.kind], fmt.Sprintf("attribute-%d", a.kind))
+		if a.kind == unix.IFLA_VFINFO_LIST {
+			word += vfSettings(a.value)
+		}
+		words = append(words, word)
 	}
 	slices.Sort(words)
+	return words
+}
+
+// vfSettings names what a PF is told of its VFs (linux/if_link.h).
+func vfSettings(list []byte) (words string) {
+	for _, of := range parseAttributes(list) {
+		for _, a := range parseAttributes(of.value) {
+			words += " " + cmp.Or(map[uint16]string{
+				nl.IFLA_VF_MAC: "mac", nl.IFLA_VF_VLAN: "vlan", nl.IFLA_VF_VLAN_LIST: "vlan", nl.IFLA_VF_TX_RATE: "max rate", nl.IFLA_VF_RATE: "rate",
+				nl.IFLA_VF_SPOOFCHK: "spoofchk", nl.IFLA_VF_TRUST: "trust", nl.IFLA_VF_LINK_STATE: "link-state",
+			}[a.kind], fmt.Sprintf("attribute-%d", a.kind))
+		}
+	}
 	return words
 }
 

@@ -39,6 +39,8 @@ type stand struct {
 	// What has to be so again after each container.
 	network []string
 	left    []string
+	// pulled says at which call the first NIC was pulled, "" if it was not.
+	pulled string
 }
 
 type hostNIC struct{ name, mac string }
@@ -65,6 +67,9 @@ func newStand(t *testing.T, p programs, k kind, count int) *stand {
 		`"198.18.0.0/24", "198.18.1.0/24", "198.18.2.0/24", "fd00:18::/64", "fd00:19::/64"`)
 	if err := os.WriteFile(s.config, []byte(policy), 0o600); err != nil {
 		t.Fatal(err)
+	}
+	if k.prepare != nil {
+		k.prepare(s, count)
 	}
 	s.furnish(count)
 	return s
@@ -112,7 +117,7 @@ func (s *stand) furnish(count int) {
 	// new interface asks for comes at random moments.
 	s.sysctl("ipv6/conf/default/accept_dad", "0")
 	s.sysctl("ipv6/conf/default/router_solicitations", "0")
-	s.nics = nil
+	s.nics, s.pulled = nil, ""
 	for i, name := range s.kind.make(s, count) {
 		s.dress(i, name)
 		address, err := exec.Command("ip", "-br", "link", "show", "dev", name).Output()
@@ -184,7 +189,10 @@ func (s *stand) lookAtNetwork() []string {
 	for i, line := range lines {
 		lines[i] = downIsDown(line)
 	}
-	for _, n := range s.nics {
+	for i, n := range s.nics {
+		if s.pulled != "" && i == 0 {
+			continue
+		}
 		for _, folder := range []string{"ipv4/conf", "ipv6/conf", "ipv4/neigh", "ipv6/neigh"} {
 			lines = append(lines, sysctls(filepath.Join("/proc/sys/net", folder, n.name))...)
 		}
@@ -194,7 +202,7 @@ func (s *stand) lookAtNetwork() []string {
 }
 
 // noQdisc is the queue of a link that is down, which nothing can use.
-var noQdisc = regexp.MustCompile(`qdisc (noop|noqueue) state DOWN`)
+var noQdisc = regexp.MustCompile(`qdisc \S+ state DOWN`)
 
 // downIsDown takes out of a link's line what says how it came to be down.
 func downIsDown(line string) string {
@@ -259,12 +267,24 @@ func (s *stand) lookAtState() []string {
 func (s *stand) difference() string {
 	s.Helper()
 	var now []string
+	before := s.network
+	if s.pulled != "" {
+		of := regexp.MustCompile(`\b` + regexp.QuoteMeta(s.nics[0].name) + `p?\b`)
+		before = slices.DeleteFunc(slices.Clone(before), of.MatchString)
+	}
 	for end := time.Now().Add(3 * time.Second); ; time.Sleep(3 * time.Millisecond) {
-		if now = s.lookAtNetwork(); slices.Equal(now, s.network) || time.Now().After(end) {
+		if now = s.lookAtNetwork(); slices.Equal(now, before) || time.Now().After(end) {
 			break
 		}
 	}
-	return compare(s.network, now) + compare(s.left, s.lookAtState())
+	return compare(before, now) + compare(s.left, s.lookAtState())
+}
+
+// pullAt takes the first NIC away, wherever it is by then.
+func (s *stand) pullAt(c call) {
+	s.Helper()
+	s.kind.pull(s)
+	s.pulled = fmt.Sprintf(", the NIC pulled at call %s", c)
 }
 
 // maxDifference bounds what is printed of a NIC that is lost with all its settings.

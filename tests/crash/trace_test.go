@@ -88,6 +88,7 @@ func trace(p program, full bool, plain func(string) string, cut func(call) momen
 		// Never unlocked. Other threads start and await children too: by
 		// WNOTHREAD this one sees its own only.
 		runtime.LockOSThread()
+		defer close(done) // cut may end the test
 		done <- t.trace(p)
 	}()
 	if err := <-done; err != nil {

@@ -12,14 +12,16 @@
 GUEST_GO='go:cgroup go:statedir go:nic go:egress go:resview/render go:resview go:lifecycle go:daemon'
 
 # For nic and daemon the host's kernel and the older one are enough, but for what
-# only this one has: SR-IOV's settings by netdevsim.
+# only this one has: SR-IOV's settings by netdevsim. The crash matrix runs here for
+# the NICs that only a guest has, VFs and virtio.
 GUEST_BOOTS_6_12=(
-	"--kernel 6.12 --cgroup v2 --tags !guest-soak|go:cgroup go:statedir go:nic:VF go:egress go:resview/render go:resview go:lifecycle bats:01-run bats:02-refusals bats:03-hooks bats:04-faults bats:05-view bats:06-limit bats:07-wrapper bats:sriov bats:netdevsim bats:hotplug"
+	"--kernel 6.12 --cgroup v2 --tags !guest-soak|go:cgroup go:statedir go:nic:VF go:egress go:resview/render go:resview go:lifecycle go:tests/crash:Matrix/vf_x_1 bats:01-run bats:03-hooks bats:04-faults bats:05-view bats:06-limit bats:sriov bats:netdevsim bats:hotplug"
 	"--kernel 6.12 --systemd --tags !guest-soak|bats:systemd"
 )
 
 GUEST_SOAK_6_12=(
-	"--kernel 6.12 --cgroup v2 --long|$GUEST_GO bats:08-install bats:engines"
+	"--kernel 6.12 --cgroup v2 --long|$GUEST_GO bats:02-refusals bats:07-wrapper bats:08-install bats:engines"
+	"--kernel 6.12 --cgroup v2 --long|go:tests/crash:Matrix/v[fi]"
 )
 
 # The older kernel differs in cgroup v1, FUSE and mount calls. Of lifecycle all but

@@ -36,7 +36,12 @@ setup() {
 	[[ -z $why ]] || skip "$(head -n 1 <<<"$why")"
 	lab_setup
 	SUBNET=$(lab_subnet)
-	set_policy 's/^macs *=.*/drivers = ["virtio_net"]/' "s|^subnets *=.*|subnets = [\"$SUBNET.0/24\"]|"
+	cloud_policy
+}
+
+# cloud_policy [SED EXPRESSION]...: the pool has virtio NICs only.
+cloud_policy() {
+	set_policy 's/^macs *=.*/drivers = ["virtio_net"]/' "s|^subnets *=.*|subnets = [\"$SUBNET.0/24\"]|" "$@"
 }
 
 teardown() {
@@ -95,6 +100,23 @@ cloud_nic() { printf 'candor.dev/nic=pool=wire,mac=%s,ip=%s.5/24' "$MAC" "$SUBNE
 	reached_from_pf "$SUBNET.5"
 	lab_rm c1
 	equal "NIC" "$before" "$(lab_nic_state "$NIC")"
+	no_records
+}
+
+# As a cloud's agent does: the container first, its NIC some seconds later.
+@test "a container waits for a NIC that is plugged in meanwhile" {
+	cloud_policy 's/^kind .*/&\nwait = "60s"/'
+	background start c1 --annotation "$(cloud_nic)"
+	local starting=$!
+	sleep 2
+	[[ -d /proc/$starting ]] || fail "it did not wait"
+	NIC=$("$HOTPLUG" plug "$ID" "$MAC")
+	ip link set "$NIC" netns "$LAB_ID-node" # and at once it is gone from there
+	wait "$starting" || fail "the container did not start"
+	in_container c1
+	reached_from_pf "$SUBNET.5"
+	lab_rm c1
+	equal "NIC" "$NIC" "$(on_node_is)"
 	no_records
 }
 

@@ -68,6 +68,7 @@ rebind_spare() {
 	equal "MAC that the PF knows" "$LAB_MAC" "$(jq -r '.[0].address' <<<"$VF_SETTINGS")"
 }
 
+# bats test_tags=guest-soak
 @test "VF to VF across the PFs: frames, and no others than the wire's own" {
 	lab_node ping -c 3 -i 0.2 -W 3 "$LAB_PEER_IP"
 	lab_node ping -c 1 -W 3 "$LAB_PEER_IP2"
