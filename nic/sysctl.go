@@ -83,16 +83,25 @@ func readFolder(path string) (map[string]string, error) {
 	}
 	values, buf := make(map[string]string, len(names)), make([]byte, 4096)
 	for _, name := range names {
-		fd, err := unix.Openat(int(dir.Fd()), name, unix.O_RDONLY|unix.O_CLOEXEC, 0)
-		if err != nil {
-			continue
+		if value, err := readFileAt(int(dir.Fd()), name, buf); err == nil {
+			values[name] = value
 		}
-		if n, err := unix.Read(fd, buf); err == nil {
-			values[name] = string(bytes.TrimSpace(buf[:n]))
-		}
-		unix.Close(fd)
 	}
 	return values, nil
+}
+
+// readFileAt reads a file of one line, without what os.ReadFile does for others.
+func readFileAt(dir int, name string, buf []byte) (string, error) {
+	fd, err := unix.Openat(dir, name, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return "", &os.PathError{Op: "open", Path: name, Err: err}
+	}
+	defer unix.Close(fd)
+	n, err := unix.Read(fd, buf)
+	if err != nil {
+		return "", &os.PathError{Op: "read", Path: name, Err: err}
+	}
+	return string(bytes.TrimSpace(buf[:n])), nil
 }
 
 // setSysctls writes settings of an interface, where they are not so already:
@@ -115,26 +124,23 @@ func (n *Namespace) setSysctls(name string, set map[string]string) error {
 	})
 	return n.Do(func() error {
 		var errs []error
+		buf := make([]byte, 4096)
 		for _, key := range order {
 			folder, file, ok := strings.Cut(key, "/%s/")
 			if !ok || !slices.Contains(sysctlFolders[:], folder) || file != filepath.Base(file) {
 				errs = append(errs, fmt.Errorf("setting %q is not one of an interface", key))
 				continue
 			}
-			if now, err := readSysctl(folder, name, file); err == nil && now == set[key] {
+			path := filepath.Join(procSysNet, folder, name, file)
+			if now, err := readFileAt(unix.AT_FDCWD, path, buf); err == nil && now == set[key] {
 				continue
 			}
-			if err := writeSysctl(filepath.Join(procSysNet, folder, name, file), set[key]); err != nil {
+			if err := writeSysctl(path, set[key]); err != nil {
 				errs = append(errs, fmt.Errorf("set to %s: %w", set[key], err))
 			}
 		}
 		return errors.Join(errs...)
 	})
-}
-
-func readSysctl(folder, name, file string) (string, error) {
-	b, err := os.ReadFile(filepath.Join(procSysNet, folder, name, file))
-	return strings.TrimSpace(string(b)), err
 }
 
 func writeSysctl(path, value string) error {

@@ -156,13 +156,31 @@ func (n *Namespace) vfInfo(device string, index int) (netlink.Link, netlink.VfIn
 	if pf == nil {
 		return nil, netlink.VfInfo{}, fmt.Errorf("the PF %s has no interface on the host: its VFs' settings cannot be reached", device)
 	}
+	info, err := infoOf(pf, index)
+	return pf, info, err
+}
+
+// infoOf returns what a PF said of one of its VFs when it was looked at.
+func infoOf(pf netlink.Link, index int) (netlink.VfInfo, error) {
 	// A driver may list fewer than there are (sriov-cni#106).
 	for _, info := range pf.Attrs().Vfs {
 		if info.ID == index {
-			return pf, info, nil
+			return info, nil
 		}
 	}
-	return nil, netlink.VfInfo{}, fmt.Errorf("the PF %s does not list its VF %d", pf.Attrs().Name, index)
+	return netlink.VfInfo{}, fmt.Errorf("the PF %s does not list its VF %d", pf.Attrs().Name, index)
+}
+
+// vfInfoAgain is what the PF says now.
+func (n *Namespace) vfInfoAgain(pf netlink.Link, index int) (netlink.VfInfo, error) {
+	now, err := n.linkByIndex(pf.Attrs().Index)
+	if err == nil && now == nil {
+		err = fmt.Errorf("the PF %s has gone", pf.Attrs().Name)
+	}
+	if err != nil {
+		return netlink.VfInfo{}, err
+	}
+	return infoOf(now, index)
 }
 
 // vfSetting is one setting that a PF can be told of a VF.
@@ -274,7 +292,7 @@ func (n *Namespace) tellPF(ctx context.Context, device string, index int, want l
 	}
 	list := n.vfSettings(index, want)
 	for end := time.Now().Add(vfSettle); ; {
-		if _, now, err = n.vfInfo(device, index); err != nil {
+		if now, err = n.vfInfoAgain(pf, index); err != nil {
 			return nil, err
 		}
 		waits := slices.ContainsFunc(list, func(s vfSetting) bool { return failed[s.name] == nil && !s.is(now) })
