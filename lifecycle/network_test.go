@@ -2,6 +2,7 @@ package lifecycle
 
 import (
 	"bytes"
+	"encoding/json"
 	"fmt"
 	"log/slog"
 	"net/netip"
@@ -79,24 +80,45 @@ func TestRecordOfThePreviousFormatIsGivenBack(t *testing.T) {
 	before := l.state()
 	c := l.run("c1", nicAnnotation("pool=cloud,mac="+mac1+",ip=198.18.0.5/24"))
 	l.mustAttach(c)
-	path := filepath.Join(l.node.StateDir, "ledger", c.key()+".json")
-	record, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	now, previous := fmt.Sprintf(`"version": %d`, ledger.Version), fmt.Sprintf(`"version": %d`, ledger.Version-1)
-	if !bytes.Contains(record, []byte(now)) {
-		t.Fatalf("no %s in %s", now, record)
-	}
-	if err := os.WriteFile(path, bytes.Replace(record, []byte(now), []byte(previous), 1), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	l.asBefore(c.key())
 	if records, err := l.node.Store().List(); err != nil || len(records) != 1 || records[0].ID != "c1" {
 		t.Errorf("listed: %v, %v", records, err)
+	}
+	if got := l.checked(); got != "" {
+		t.Errorf("checked: %s", got)
+	}
+	c.ip("link", "set", "net0", "down")
+	if got := l.checked(); !strings.Contains(got, "expected up, is down") {
+		t.Errorf("checked with its NIC down: %q", got)
 	}
 	c.kill()
 	l.giveBack(c)
 	l.wantNothingHeld(before)
+}
+
+// asBefore makes a record what the release before would have written: of its
+// format, and without what came since.
+func (l *lab) asBefore(key string) {
+	l.Helper()
+	path := filepath.Join(l.node.StateDir, "ledger", key+".json")
+	text, err := os.ReadFile(path)
+	if err != nil {
+		l.Fatal(err)
+	}
+	var record map[string]any
+	if err := json.Unmarshal(text, &record); err != nil {
+		l.Fatal(err)
+	}
+	record["version"] = ledger.Version - 1
+	for _, held := range record["nics"].([]any) {
+		delete(held.(map[string]any), "given")
+	}
+	if text, err = json.Marshal(record); err != nil {
+		l.Fatal(err)
+	}
+	if err := os.WriteFile(path, text, 0o600); err != nil {
+		l.Fatal(err)
+	}
 }
 
 func TestBareMACKeepsAddressesAndGetsThePoolsGateway(t *testing.T) {
