@@ -70,7 +70,7 @@ func (l *lab) pinAgain(c *container) {
 		return // it is dead, and was pinned
 	}
 	defer ns.Close()
-	if err := statedir.PinNetns(l.node.StateDir, c.key(), ns.File()); err != nil {
+	if err := statedir.PinNetns(l.node.StateDir, statedir.Pin{Name: c.key(), Netns: ns.File()}); err != nil {
 		l.Fatal(err)
 	}
 }
@@ -137,7 +137,7 @@ func TestCheckNamesEachDifference(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer host.Close()
-			if err := statedir.PinNetns(l.node.StateDir, c.key(), host.File()); err != nil {
+			if err := statedir.PinNetns(l.node.StateDir, statedir.Pin{Name: c.key(), Netns: host.File()}); err != nil {
 				t.Fatal(err)
 			}
 		}, "c1: pin of the container's network namespace: expected inode "},
@@ -188,7 +188,7 @@ func TestCheckNamesWhatHasNoRecord(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer host.Close()
-	if err := statedir.PinNetns(l.node.StateDir, "gone-0123456789", host.File()); err != nil {
+	if err := statedir.PinNetns(l.node.StateDir, statedir.Pin{Name: "gone-0123456789", Netns: host.File()}); err != nil {
 		t.Fatal(err)
 	}
 	l.ip("link", "add", "cdr0123456789", "type", "veth", "peer", "name", "stray0")
@@ -201,7 +201,7 @@ func TestCheckNamesWhatHasNoRecord(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if err := statedir.PinNetns(l.node.StateDir, "cut-1", host.File()); err != nil {
+	if err := statedir.PinNetns(l.node.StateDir, statedir.Pin{Name: "cut-1", Netns: host.File()}); err != nil {
 		t.Fatal(err)
 	}
 	found, err := l.node.Check(t.Context())

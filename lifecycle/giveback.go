@@ -123,5 +123,5 @@ func (n *Node) insideNamespaces(r *ledger.Record) []*nic.Namespace {
 }
 
 func (n *Node) dropPins(key string) error {
-	return errors.Join(statedir.Unpin(n.StateDir, key), statedir.Unpin(n.StateDir, hostPin(key)))
+	return statedir.Unpin(n.StateDir, key, hostPin(key))
 }

@@ -299,11 +299,13 @@ func heldBy(r *ledger.Record) string {
 	return fmt.Sprintf("held by container %s since %s", r.ID, r.Created.Format(time.RFC3339))
 }
 
+// pin keeps the namespaces that the NICs are to be found in, and to go back to.
 func (a *attachment) pin() error {
-	if err := statedir.PinNetns(a.node.StateDir, a.record.Key, a.target.File()); err != nil {
-		return err
+	pins := []statedir.Pin{{Name: a.record.Key, Netns: a.target.File()}}
+	if !isPid1s(a.record.HostNetns) {
+		pins = append(pins, statedir.Pin{Name: hostPin(a.record.Key), Netns: a.host.File()})
 	}
-	return statedir.PinNetns(a.node.StateDir, hostPin(a.record.Key), a.host.File())
+	return statedir.PinNetns(a.node.StateDir, pins...)
 }
 
 func nicConfig(g policy.Grant) nic.Config {

@@ -517,7 +517,7 @@ func TestTidyTakesWhatNoRecordNames(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer ns.Close()
-	if err := statedir.PinNetns(l.node.StateDir, "dead-1", ns); err != nil {
+	if err := statedir.PinNetns(l.node.StateDir, statedir.Pin{Name: "dead-1", Netns: ns}); err != nil {
 		t.Fatal(err)
 	}
 	folder := filepath.Join(l.node.StateDir, "ledger")

@@ -10,6 +10,7 @@ import (
 	"candor.dev/candor/ledger"
 	"candor.dev/candor/nic"
 	"candor.dev/candor/statedir"
+	"golang.org/x/sys/unix"
 )
 
 // Node is the machine as candor works on it. Its methods run in pid 1's mount
@@ -97,6 +98,15 @@ func isHostNetns(owner ledger.Process, ns, host *nic.Namespace) (bool, error) {
 		return false, fmt.Errorf("compare network namespace with pid 1's: %w", err)
 	}
 	return os.SameFile(theirs, hosts), nil
+}
+
+// isPid1s reports whether a network namespace is known to be pid 1's, which lives as
+// long as the node and so needs no pin. Of pid 1's nothing is known to a root that
+// lacks one of its capabilities.
+func isPid1s(ns ledger.Namespace) bool {
+	var st unix.Stat_t
+	err := unix.Stat("/proc/1/ns/net", &st)
+	return err == nil && ns == ledger.Namespace{Device: st.Dev, Inode: st.Ino}
 }
 
 // hostNamespace opens the namespace that a record's NICs came from: our own,

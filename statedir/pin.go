@@ -22,26 +22,41 @@ func NamespaceOf(f *os.File) (ledger.Namespace, error) {
 	return ledger.Namespace{Device: st.Dev, Inode: st.Ino}, nil
 }
 
-// PinNetns keeps the namespace alive, under a name, after its last process is
-// gone. A pin of that name that is there already is replaced.
-func PinNetns(stateDir, name string, netns *os.File) error {
+// Pin is a network namespace to be kept under a name.
+type Pin struct {
+	Name  string
+	Netns *os.File
+}
+
+// PinNetns keeps the namespaces alive, each under its name, after their last
+// process is gone. A pin of that name that is there already is replaced.
+func PinNetns(stateDir string, pins ...Pin) error {
 	err := InMounts(stateDir, func() error {
-		if err := unpin(name); err != nil {
-			return err
-		}
-		path := pinPath(name)
-		f, err := os.OpenFile(path, os.O_RDONLY|os.O_CREATE|os.O_EXCL, 0)
-		if err != nil {
-			return err
-		}
-		f.Close()
-		if err := bindFile(netns, path); err != nil {
-			return errors.Join(err, os.Remove(path))
+		for _, p := range pins {
+			if err := p.bind(); err != nil {
+				return err
+			}
 		}
 		return nil
 	})
 	if err != nil {
 		return fmt.Errorf("pin network namespace: %w", err)
+	}
+	return nil
+}
+
+func (p Pin) bind() error {
+	if err := unpin(p.Name); err != nil {
+		return err
+	}
+	path := pinPath(p.Name)
+	f, err := os.OpenFile(path, os.O_RDONLY|os.O_CREATE|os.O_EXCL, 0)
+	if err != nil {
+		return err
+	}
+	f.Close()
+	if err := bindFile(p.Netns, path); err != nil {
+		return errors.Join(err, os.Remove(path))
 	}
 	return nil
 }
@@ -77,9 +92,16 @@ func OpenPin(stateDir, name string) (f *os.File, err error) {
 	return f, err
 }
 
-// Unpin lets the namespace go. Where there is no such pin it does nothing.
-func Unpin(stateDir, name string) error {
-	if err := InMounts(stateDir, func() error { return unpin(name) }); err != nil {
+// Unpin lets the namespaces go. Where there is no such pin it does nothing.
+func Unpin(stateDir string, names ...string) error {
+	err := InMounts(stateDir, func() error {
+		var errs []error
+		for _, name := range names {
+			errs = append(errs, unpin(name))
+		}
+		return errors.Join(errs...)
+	})
+	if err != nil {
 		return fmt.Errorf("unpin network namespace: %w", err)
 	}
 	return nil

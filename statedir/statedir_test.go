@@ -102,7 +102,7 @@ func TestNoCopyOfTheMountsHasPinsOrView(t *testing.T) {
 	}
 	ns := newNetns(t)
 	defer ns.Close()
-	if err := PinNetns(dir, "c1-1", ns); err != nil {
+	if err := PinNetns(dir, Pin{Name: "c1-1", Netns: ns}); err != nil {
 		t.Fatal(err)
 	}
 	for _, propagation := range []string{"slave", "private", "unchanged"} {
@@ -177,7 +177,7 @@ func TestPinKeepsTheNamespace(t *testing.T) {
 		t.Fatal(err)
 	}
 	for range 2 { // a second pin replaces the first
-		if err := PinNetns(dir, "c1-1", ns); err != nil {
+		if err := PinNetns(dir, Pin{Name: "c1-1", Netns: ns}); err != nil {
 			t.Fatal(err)
 		}
 	}
