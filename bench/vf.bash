@@ -26,7 +26,8 @@ bench_vf() {
 	bench_vf_policy "$BENCH_VF_PF" || return
 	vf=$(sriov_vf_pci "$BENCH_VF_PF" 0)
 	bench_vf_plan 5-attach-2-vf "a VF, VLAN" "$sriov" "$vf" &&
-		bench_vf_plan 5-attach-3-vf-mac "a VF, VLAN, MAC" "$sriov" "$vf" 02:00:00:00:00:aa
+		bench_vf_plan 5-attach-3-vf-mac "a VF, VLAN, MAC" "$sriov" "$vf" 02:00:00:00:00:aa || return
+	ip link set "$BENCH_VF" up # sriov-cni, should it be the last, leaves it down
 }
 
 # bench_vf_up makes a VF, before there is a lab: what the machine looks like with it is
