@@ -62,18 +62,19 @@ const (
 	memorySwapUsageFile // v2 only, as the next: v1 has both in memory.stat
 	memorySwapLimitFile
 	memoryKernelFile // v1 only: v2 has it in memory.stat
+	memoryEventsFile
 )
 
 func memoryName(version, file int) string {
 	if version == 1 {
 		return [maxFiles]string{
 			"memory.stat", "memory.usage_in_bytes", "memory.limit_in_bytes",
-			"", "", "memory.kmem.usage_in_bytes",
+			"", "", "memory.kmem.usage_in_bytes", "memory.oom_control",
 		}[file]
 	}
 	return [maxFiles]string{
 		"memory.stat", "memory.current", "memory.max",
-		"memory.swap.current", "memory.swap.max", "",
+		"memory.swap.current", "memory.swap.max", "", "memory.events",
 	}[file]
 }
 

@@ -124,6 +124,37 @@ func TestLimitsWithoutAValueAreNone(t *testing.T) {
 	}
 }
 
+func TestMemoryEventsOfBothVersions(t *testing.T) {
+	for _, c := range []struct {
+		text    string
+		version int
+		want    map[string]uint64
+	}{
+		{
+			// v1's own pgpgin counts pages charged: not what /proc/vmstat means by it.
+			"pgfault 1\npgpgin 2\ntotal_pgfault 30\ntotal_pgmajfault 0\ntotal_pgpgin 5\n", 1,
+			map[string]uint64{"pgfault": 30, "pgmajfault": 0},
+		},
+		{
+			"anon 4096\npgfault 7\npswpin 3\ntotal_pgfault 9\npgsteal 8\n", 2,
+			map[string]uint64{"pgfault": 7, "pswpin": 3},
+		},
+		{"oom_kill_disable 0\nunder_oom 0\noom_kill 2\n", 2, map[string]uint64{"oom_kill": 2}},
+	} {
+		var e MemoryEvents
+		e.parse([]byte(c.text), c.version)
+		got := map[string]uint64{}
+		for i, name := range MemoryEventNames() {
+			if e.Known[i] {
+				got[name] = e.Counts[i]
+			}
+		}
+		if !maps.Equal(got, c.want) {
+			t.Errorf("%q: got %v, want %v", c.text, got, c.want)
+		}
+	}
+}
+
 func TestBlkioTakesTheLargerOfTwoLayers(t *testing.T) {
 	var got []DeviceIO
 	got = parseBlkio(got, []byte("8:0 Read 512\n8:0 Write 0\n8:0 Sync 512\n8:0 Total 512\n253:1 Discard 7\nTotal 519\n"), false)
@@ -168,6 +199,9 @@ func FuzzTables(f *testing.F) {
 	f.Fuzz(func(t *testing.T, text []byte) {
 		parseMemoryStatV1(text)
 		parseMemoryStatV2(text)
+		var events MemoryEvents
+		events.parse(text, 1)
+		events.parse(text, 2)
 		all := parseUsageAll(nil, text)
 		if n := len(all); n > maxCPUs {
 			t.Errorf("%d CPUs", n)

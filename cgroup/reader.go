@@ -28,7 +28,7 @@ type Reader struct {
 	open   int
 	start  time.Time
 
-	memory, cpu, cpuacct, cpuset, blkio, tasks controller
+	memory, cpu, cpuacct, cpuset, blkio, tasks, pressure controller
 
 	scratches sync.Pool // of *scratch
 }
@@ -74,6 +74,7 @@ func (h Hierarchies) Open(paths map[string]string) (*Reader, error) {
 	if !found {
 		return nil, fmt.Errorf("open cgroup reader: %w", r.memory.err)
 	}
+	r.pressure = h.controller(paths, Unified)
 	// Any hierarchy lists the tasks; pids also counts them.
 	for _, name := range []string{controllerPids, controllerCPU, controllerMemory, controllerCPUAcct} {
 		if r.tasks = h.controller(paths, name); r.tasks.version != 0 {
@@ -116,7 +117,7 @@ func (r *Reader) Close() error {
 }
 
 func (r *Reader) release() {
-	for _, c := range []*controller{&r.memory, &r.cpu, &r.cpuacct, &r.cpuset, &r.blkio, &r.tasks} {
+	for _, c := range []*controller{&r.memory, &r.cpu, &r.cpuacct, &r.cpuset, &r.blkio, &r.tasks, &r.pressure} {
 		for g := range c.groups {
 			for f := range c.groups[g].files {
 				r.drop(&c.groups[g].files[f])

@@ -45,23 +45,19 @@ func nextWord(s string) (word, rest string) {
 	return s, ""
 }
 
-func (c *Container) gatherDiskstats(dst []byte, now time.Time) ([]byte, error) {
-	s := c.host.borrow()
-	defer c.host.giveBack(s)
-	var err error
+// readDisks reads the container's I/O into s.devices, and gives the disks that
+// bear their numbers.
+func (c *Container) readDisks(s *scratch, now time.Time) (disks []hostDisk, err error) {
 	if s.devices, err = c.group.Blkio(s.devices[:0]); err != nil {
-		return dst, err
+		return nil, err
 	}
-	disks, err := c.host.disks.get(now)
-	if err != nil {
-		return dst, err
+	if disks, err = c.host.disks.get(now); err != nil {
+		return nil, err
 	}
 	if !allNamed(s.devices, disks) { // a device that came since
-		if disks, err = c.host.disks.within(hostReuse, now); err != nil {
-			return dst, err
-		}
+		return c.host.disks.within(hostReuse, now)
 	}
-	return appendDiskstats(dst, s.devices, disks), nil
+	return disks, nil
 }
 
 func allNamed(devices []cgroup.DeviceIO, disks []hostDisk) bool {
@@ -75,38 +71,55 @@ func allNamed(devices []cgroup.DeviceIO, disks []hostDisk) bool {
 	return true
 }
 
-// appendDiskstats renders /proc/diskstats in the host's order, for the devices
-// that the container did something on. Merges, times and queue lengths are not
-// accounted to groups and are 0.
-func appendDiskstats(dst []byte, devices []cgroup.DeviceIO, disks []hostDisk) []byte {
-	const sector = 512
-	for _, disk := range disks {
-		for i := range devices {
-			d := &devices[i]
-			if d.Major != disk.major || d.Minor != disk.minor {
+// eachDisk calls f with the disks that the container did something on, in the
+// host's order.
+func eachDisk(devices []cgroup.DeviceIO, disks []hostDisk, f func(disk *hostDisk, d *cgroup.DeviceIO)) {
+	for i := range disks {
+		for j := range devices {
+			d := &devices[j]
+			if d.Major != disks[i].major || d.Minor != disks[i].minor {
 				continue
 			}
-			if d.ReadIOs|d.WriteIOs|d.DiscardIOs|d.ReadBytes|d.WriteBytes|d.DiscardBytes == 0 {
-				continue
+			if d.ReadIOs|d.WriteIOs|d.DiscardIOs|d.ReadBytes|d.WriteBytes|d.DiscardBytes != 0 {
+				f(&disks[i], d)
 			}
-			dst = appendPadded(dst, uint64(disk.major), 4)
-			dst = append(dst, ' ')
-			dst = appendPadded(dst, uint64(disk.minor), 7)
-			dst = append(dst, ' ')
-			dst = append(dst, disk.name...)
-			// Documentation/admin-guide/iostats.rst: 17 fields since Linux 5.5.
-			for _, v := range [...]uint64{
-				d.ReadIOs, 0, d.ReadBytes / sector, 0,
-				d.WriteIOs, 0, d.WriteBytes / sector, 0,
-				0, 0, 0,
-				d.DiscardIOs, 0, d.DiscardBytes / sector, 0,
-				0, 0,
-			} {
-				dst = append(dst, ' ')
-				dst = strconv.AppendUint(dst, v, 10)
-			}
-			dst = append(dst, '\n')
 		}
 	}
+}
+
+// sector is the unit of block I/O in the kernel's files, in bytes.
+const sector = 512
+
+// sectorsOf adds up what appendDiskstats shows as read and written.
+func sectorsOf(devices []cgroup.DeviceIO, disks []hostDisk) (read, written uint64) {
+	eachDisk(devices, disks, func(_ *hostDisk, d *cgroup.DeviceIO) {
+		read += d.ReadBytes / sector
+		written += d.WriteBytes / sector
+	})
+	return read, written
+}
+
+// appendDiskstats renders /proc/diskstats. Merges, times and queue lengths are
+// not accounted to groups and are 0.
+func appendDiskstats(dst []byte, devices []cgroup.DeviceIO, disks []hostDisk) []byte {
+	eachDisk(devices, disks, func(disk *hostDisk, d *cgroup.DeviceIO) {
+		dst = appendPadded(dst, uint64(disk.major), 4)
+		dst = append(dst, ' ')
+		dst = appendPadded(dst, uint64(disk.minor), 7)
+		dst = append(dst, ' ')
+		dst = append(dst, disk.name...)
+		// Documentation/admin-guide/iostats.rst: 17 fields since Linux 5.5.
+		for _, v := range [...]uint64{
+			d.ReadIOs, 0, d.ReadBytes / sector, 0,
+			d.WriteIOs, 0, d.WriteBytes / sector, 0,
+			0, 0, 0,
+			d.DiscardIOs, 0, d.DiscardBytes / sector, 0,
+			0, 0,
+		} {
+			dst = append(dst, ' ')
+			dst = strconv.AppendUint(dst, v, 10)
+		}
+		dst = append(dst, '\n')
+	})
 	return dst
 }

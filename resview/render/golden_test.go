@@ -2,9 +2,14 @@ package render
 
 import (
 	"bytes"
+	"errors"
 	"flag"
+	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -56,12 +61,49 @@ func openFixture(t testing.TB, name string) *Container {
 	return c
 }
 
+// paths are all that a container renders: its files, and whatever is in its
+// directories.
+func paths(t testing.TB, c *Container, now time.Time) []string {
+	t.Helper()
+	all := Names()
+	for _, top := range []string{"cpu", "node", "pressure"} {
+		all = append(all, pathsBelow(t, c, top, now)...)
+	}
+	return all
+}
+
+func pathsBelow(t testing.TB, c *Container, directory string, now time.Time) (all []string) {
+	t.Helper()
+	names, err := c.List(nil, directory, now)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		t.Fatal(err)
+	}
+	slices.Sort(names)
+	for _, name := range names {
+		p := directory + "/" + name
+		_, err := c.Render(nil, p, now)
+		switch {
+		case err == nil:
+			all = append(all, p)
+		case errors.Is(err, fs.ErrNotExist):
+			all = append(all, pathsBelow(t, c, p, now)...)
+		default:
+			t.Errorf("%s: %v", p, err)
+		}
+	}
+	return all
+}
+
+// TestGolden compares the files one by one, and what is in the directories all
+// together, each line after its path.
 func TestGolden(t *testing.T) {
+	now := time.Unix(1800000000, 0)
 	for name := range fixtures() {
 		t.Run(name, func(t *testing.T) {
 			c := openFixture(t, name)
-			for _, file := range Names() {
-				got, err := c.Render([]byte("before|"), file, time.Unix(1800000000, 0))
+			var below bytes.Buffer
+			for _, file := range paths(t, c, now) {
+				got, err := c.Render([]byte("before|"), file, now)
 				if err != nil {
 					t.Errorf("%s: %v", file, err)
 					continue
@@ -70,24 +112,35 @@ func TestGolden(t *testing.T) {
 				if !kept {
 					t.Errorf("%s was not appended", file)
 				}
-				golden := filepath.Join("testdata", name+".golden", file)
-				if *update {
-					if err := os.MkdirAll(filepath.Dir(golden), 0o755); err != nil {
-						t.Fatal(err)
-					}
-					if err := os.WriteFile(golden, got, 0o644); err != nil {
-						t.Fatal(err)
+				if strings.Contains(file, "/") {
+					for line := range strings.Lines(string(got)) {
+						fmt.Fprintf(&below, "%s: %s\n", file, strings.TrimSuffix(line, "\n"))
 					}
 					continue
 				}
-				want, err := os.ReadFile(golden)
-				if err != nil {
-					t.Fatal(err)
-				}
-				if !bytes.Equal(got, want) {
-					t.Errorf("%s differs from %s:\n%s", file, golden, got)
-				}
+				compare(t, filepath.Join("testdata", name+".golden", file), got)
 			}
+			compare(t, filepath.Join("testdata", name+".golden", "directories"), below.Bytes())
 		})
+	}
+}
+
+func compare(t *testing.T, golden string, got []byte) {
+	t.Helper()
+	if *update {
+		if err := os.MkdirAll(filepath.Dir(golden), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(golden, got, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	want, err := os.ReadFile(golden)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(got, want) {
+		t.Errorf("differs from %s:\n%s", golden, got)
 	}
 }

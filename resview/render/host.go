@@ -5,6 +5,8 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 	"path/filepath"
 	"slices"
 	"sync"
@@ -36,6 +38,9 @@ type Host struct {
 	live        bool // root is this machine's own
 	hierarchies cgroup.Hierarchies
 	proc        int // descriptor of root/proc
+	// pageSize and hugePageSize, of transparent ones (0: the kernel has none),
+	// are in bytes.
+	pageSize, hugePageSize uint64
 
 	memory  cached[hostMemory]
 	online  cached[[]int]
@@ -68,8 +73,13 @@ func NewHost(root string) (*Host, error) {
 	}
 	h := &Host{
 		root: root, live: filepath.Clean(root) == "/", hierarchies: hierarchies,
-		containers: map[*Container]struct{}{}, maxDescriptors: 4096,
+		containers: map[*Container]struct{}{}, maxDescriptors: 4096, pageSize: 4096,
 	}
+	if h.live {
+		h.pageSize = uint64(os.Getpagesize())
+	}
+	huge := source(root, "sys/kernel/mm/transparent_hugepage/hpage_pmd_size", 0, parseHugePageSize)
+	defer huge.close()
 	var limit unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err == nil && limit.Cur/2 < 1<<20 {
 		h.maxDescriptors = int(limit.Cur / 2)
@@ -85,6 +95,9 @@ func NewHost(root string) (*Host, error) {
 	h.uptime = source(root, "proc/uptime", 0, parseUptime)
 	h.boot = source(root, "proc/stat", hostReuse, parseBootTime)
 	now := time.Now()
+	if h.hugePageSize, err = huge.get(now); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, errors.Join(err, h.Close())
+	}
 	if _, err := h.memory.get(now); err != nil {
 		return nil, errors.Join(err, h.Close())
 	}

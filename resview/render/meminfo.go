@@ -44,14 +44,21 @@ func swapTotal(m *cgroup.Memory, host *hostMemory) (total, used uint64) {
 	return total, min(m.Swap, total)
 }
 
-// lowWatermark is what the kernel would keep free on a machine with the given
+// watermarks are what the kernel would keep free on a machine with the given
 // memory, in bytes: its min_free_kbytes of 4*sqrt(memory in kB) within 128 kB
-// and 256 MB, and above it the larger of a quarter of that and a thousandth of
-// the memory (mm/page_alloc.c: init_per_zone_wmark_min, __setup_per_zone_wmarks).
-func lowWatermark(total uint64) uint64 {
+// and 256 MB, and the step from it to the low watermark and from that to the
+// high one, the larger of a quarter of it and a thousandth of the memory
+// (mm/page_alloc.c: init_per_zone_wmark_min, __setup_per_zone_wmarks).
+func watermarks(total uint64) (minimum, step uint64) {
 	kb := total >> 10
-	minimum := min(max(4*squareRoot(kb), 128), 256<<10)
-	return (minimum + max(minimum/4, kb/1000)) << 10
+	minimum = min(max(4*squareRoot(kb), 128), 256<<10)
+	return minimum << 10, max(minimum/4, kb/1000) << 10
+}
+
+// lowWatermark is the one below which the kernel begins to reclaim, in bytes.
+func lowWatermark(total uint64) uint64 {
+	minimum, step := watermarks(total)
+	return minimum + step
 }
 
 // squareRoot is the integer square root.
@@ -163,16 +170,65 @@ func appendMeminfo(dst []byte, m *cgroup.Memory, host *hostMemory) []byte {
 	return w.dst
 }
 
-type meminfoWriter struct{ dst []byte }
+// appendNodeMeminfo renders /sys/devices/system/node/node0/meminfo in the
+// kernel's order (drivers/base/node.c): all memory is the one node's.
+func appendNodeMeminfo(dst []byte, m *cgroup.Memory, host *hostMemory) []byte {
+	r := reckonMemory(m, host)
+	w := meminfoWriter{dst: dst, prefix: "Node 0 "}
+	w.line("MemTotal:       ", r.total)
+	w.line("MemFree:        ", r.free)
+	w.line("MemUsed:        ", r.total-r.free)
+	w.line("SwapCached:     ", m.SwapCached)
+	w.line("Active:         ", m.ActiveAnon+m.ActiveFile)
+	w.line("Inactive:       ", m.InactiveAnon+m.InactiveFile)
+	w.line("Active(anon):   ", m.ActiveAnon)
+	w.line("Inactive(anon): ", m.InactiveAnon)
+	w.line("Active(file):   ", m.ActiveFile)
+	w.line("Inactive(file): ", m.InactiveFile)
+	w.line("Unevictable:    ", m.Unevictable)
+	w.line("Dirty:          ", m.Dirty)
+	w.line("Writeback:      ", m.Writeback)
+	w.line("FilePages:      ", m.File)
+	w.line("Mapped:         ", m.Mapped)
+	w.line("AnonPages:      ", m.Anon)
+	w.line("Shmem:          ", m.Shmem)
+	if m.Detailed {
+		w.line("KernelStack:    ", m.KernelStack)
+		w.line("PageTables:     ", m.PageTables)
+		w.line("SecPageTables:  ", m.SecondaryPageTables)
+	}
+	w.line("KReclaimable:   ", m.SlabReclaimable)
+	w.line("Slab:           ", m.Slab)
+	w.line("SReclaimable:   ", m.SlabReclaimable)
+	w.line("SUnreclaim:     ", below(m.Slab, m.SlabReclaimable))
+	w.line("AnonHugePages:  ", m.AnonHuge)
+	if m.Detailed {
+		w.line("ShmemHugePages: ", m.ShmemHuge)
+		w.line("FileHugePages:  ", m.FileHuge)
+	}
+	if host.HugePages == 0 { // as in /proc/meminfo
+		for _, name := range [...]string{"HugePages_Total:", "HugePages_Free: ", "HugePages_Surp: "} {
+			w.count(name, 0)
+		}
+	}
+	return w.dst
+}
+
+type meminfoWriter struct {
+	dst    []byte
+	prefix string // of each line
+}
 
 // line writes bytes as kB.
 func (w *meminfoWriter) line(name string, bytes uint64) {
+	w.dst = append(w.dst, w.prefix...)
 	w.dst = append(w.dst, name...)
 	w.dst = appendPadded(w.dst, bytes>>10, 8)
 	w.dst = append(w.dst, " kB\n"...)
 }
 
 func (w *meminfoWriter) count(name string, n uint64) {
+	w.dst = append(w.dst, w.prefix...)
 	w.dst = append(w.dst, name...)
 	w.dst = appendPadded(w.dst, n, 8)
 	w.dst = append(w.dst, '\n')

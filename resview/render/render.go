@@ -1,6 +1,6 @@
 // Package render makes the content of the files that show a container its own
-// resources: /proc/meminfo, stat, cpuinfo, diskstats, loadavg and swaps, and
-// /sys/devices/system/cpu/online.
+// resources: /proc/meminfo, stat, cpuinfo, diskstats, loadavg, swaps, vmstat,
+// zoneinfo, slabinfo and pressure, and /sys/devices/system/cpu and node.
 //
 // A [Host] holds what all containers of a node share; a [Container] gathers
 // the readings of one and renders. The renderers proper are pure functions of
@@ -35,15 +35,22 @@ const (
 	fileLoadavg
 	fileSwaps
 	fileCPUOnline
+	fileVmstat
+	fileZoneinfo
+	fileSlabinfo
 	fileCount
 )
 
 // ErrUnknownFile says that no file of the given name is rendered.
 var ErrUnknownFile = errors.New("no such file in the resource view")
 
-// Names are the files that [Container.Render] knows.
+// Names are the files that [Container.Render] knows, but for those in the
+// directories that [Container.List] knows.
 func Names() []string {
-	return []string{"meminfo", "stat", "cpuinfo", "diskstats", "loadavg", "swaps", "cpu-online"}
+	return []string{
+		"meminfo", "stat", "cpuinfo", "diskstats", "loadavg", "swaps", "cpu-online",
+		"vmstat", "zoneinfo", "slabinfo",
+	}
 }
 
 // indexOf is a file's place in Names, -1 for none.
@@ -63,6 +70,12 @@ func indexOf(file string) int {
 		return fileSwaps
 	case "cpu-online":
 		return fileCPUOnline
+	case "vmstat":
+		return fileVmstat
+	case "zoneinfo":
+		return fileZoneinfo
+	case "slabinfo":
+		return fileSlabinfo
 	}
 	return -1
 }
@@ -113,16 +126,23 @@ func (c *Container) Close() error {
 	return c.group.Close()
 }
 
-// Render appends the content of file, one of [Names], to dst. The content of
-// the last [Reuse] before now is used again. When the readings fail, as they do
-// once the container is dead and its cgroup gone, the last good content is the
-// answer; without any the error is.
+// Render appends the content of file to dst: one of [Names], or what lies in one
+// of the directories ([Container.List]), by its path; of a link, its target.
+//
+// The content of the last [Reuse] before now is used again. When the readings
+// fail, as they do once the container is dead and its cgroup gone, the last good
+// content is the answer; without any the error is. Neither holds for what lies
+// in directories: of those files there are too many to keep each.
 func (c *Container) Render(dst []byte, file string, now time.Time) ([]byte, error) {
+	c.used.Store(now.UnixNano())
 	i := indexOf(file)
 	if i < 0 {
-		return dst, fmt.Errorf("render %q: %w", file, ErrUnknownFile)
+		dst, err := c.renderPath(dst, file, now)
+		if err != nil {
+			return dst, fmt.Errorf("render %q: %w", file, err)
+		}
+		return dst, nil
 	}
-	c.used.Store(now.UnixNano())
 	cl := &c.cells[i]
 	if dst, ok := cl.fresh(dst, now); ok {
 		return dst, nil
@@ -195,28 +215,36 @@ func (c *Container) gather(dst []byte, file int, now time.Time) ([]byte, error) 
 		}
 		return appendMeminfo(dst, &m, &host), nil
 	case fileDiskstats:
-		return c.gatherDiskstats(dst, now)
+		s := c.host.borrow()
+		defer c.host.giveBack(s)
+		disks, err := c.readDisks(s, now)
+		if err != nil {
+			return dst, err
+		}
+		return appendDiskstats(dst, s.devices, disks), nil
 	case fileLoadavg:
 		return c.gatherLoadavg(dst, now)
+	case fileVmstat, fileZoneinfo:
+		return c.gatherPages(dst, file, now)
+	case fileSlabinfo:
+		return appendSlabinfo(dst), nil
 	}
 
 	s := c.host.borrow()
 	defer c.host.giveBack(s)
-	var err error
 	if file == fileStat {
-		err = c.group.CPU(&s.cpu)
-	} else {
-		err = c.group.Quota(&s.cpu)
+		if err := c.group.CPU(&s.cpu); err != nil {
+			return dst, err
+		}
+		if err := c.cpus(s, now); err != nil {
+			return dst, err
+		}
+		return c.gatherStat(dst, s, now)
 	}
-	if err != nil {
-		return dst, err
-	}
-	if err := c.cpus(s, now); err != nil {
+	if err := c.shownCPUs(s, now); err != nil {
 		return dst, err
 	}
 	switch file {
-	case fileStat:
-		return c.gatherStat(dst, s, now)
 	case fileCPUInfo:
 		info, err := c.host.cpuinfo.get(now)
 		if err != nil {
