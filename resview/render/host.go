@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"candor.dev/candor/cgroup"
+	"candor.dev/candor/resview/layout"
 )
 
 const (
@@ -37,6 +38,7 @@ type Host struct {
 	root        string
 	live        bool // root is this machine's own
 	hierarchies cgroup.Hierarchies
+	layout      *layout.Layout
 	proc        int // descriptor of root/proc
 	// pageSize and hugePageSize, of transparent ones (0: the kernel has none),
 	// are in bytes.
@@ -72,7 +74,7 @@ func NewHost(root string) (*Host, error) {
 		return nil, err
 	}
 	h := &Host{
-		root: root, live: filepath.Clean(root) == "/", hierarchies: hierarchies,
+		root: root, live: filepath.Clean(root) == "/", hierarchies: hierarchies, layout: layout.New(),
 		containers: map[*Container]struct{}{}, maxDescriptors: 4096, pageSize: 4096,
 	}
 	if h.live {

@@ -6,7 +6,6 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"path"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -16,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"candor.dev/candor/cgroup"
+	"candor.dev/candor/resview/layout"
 )
 
 // The directories of the view: what stands in the place of
@@ -30,14 +30,12 @@ const (
 // but for lists and masks of CPUs.
 const maxSysfsFile = 64 << 10
 
-// List appends to dst the names in a directory of the view, such as
-// "cpu/cpu3/topology". [fs.ErrNotExist]: the container has no such directory.
-//
-// It may name files that [Container.Render] does not give: what a directory of
-// the machine holds is told as it is, but for CPUs and nodes.
+// List appends to dst the names in a directory of the view (package layout), such
+// as "cpu/cpu3/topology". [fs.ErrNotExist]: the container has no such directory.
 func (c *Container) List(dst []string, directory string, now time.Time) ([]string, error) {
 	c.used.Store(now.UnixNano())
 	top, below, _ := strings.Cut(directory, "/")
+	start := len(dst)
 	var err error
 	switch top {
 	case pressureDirectory:
@@ -57,14 +55,22 @@ func (c *Container) List(dst []string, directory string, now time.Time) ([]strin
 		err = fs.ErrNotExist
 	}
 	if err != nil {
-		return dst, fmt.Errorf("list %s: %w", directory, err)
+		return dst[:start], fmt.Errorf("list %s: %w", directory, err)
 	}
-	return dst, nil
+	names := slices.DeleteFunc(dst[start:], func(name string) bool {
+		_, known := c.host.layout.Find(directory + "/" + name)
+		return !known
+	})
+	return dst[:start+len(names)], nil
 }
 
 // renderPath renders what is in one of the view's directories: a file's content,
 // or a link's target.
 func (c *Container) renderPath(dst []byte, file string, now time.Time) ([]byte, error) {
+	node, known := c.host.layout.Find(file)
+	if !known || node.Kind() == layout.Directory {
+		return dst, ErrUnknownFile
+	}
 	top, below, _ := strings.Cut(file, "/")
 	switch top {
 	case pressureDirectory:
@@ -73,9 +79,6 @@ func (c *Container) renderPath(dst []byte, file string, now time.Time) ([]byte, 
 			err = errors.Join(fs.ErrNotExist, err)
 		}
 		return dst, err
-	case cpuDirectory, nodeDirectory:
-	default:
-		return dst, ErrUnknownFile
 	}
 	s := c.host.borrow()
 	defer c.host.giveBack(s)
@@ -83,7 +86,7 @@ func (c *Container) renderPath(dst []byte, file string, now time.Time) ([]byte, 
 		return dst, err
 	}
 	if top == cpuDirectory {
-		return c.renderCPU(dst, below, s)
+		return c.renderCPU(dst, below, s.shown, node.Kind())
 	}
 	return c.renderNode(dst, below, s.shown, now)
 }
@@ -143,14 +146,14 @@ func (c *Container) listCPU(dst []string, below string, shown []int) ([]string, 
 	return dst, nil
 }
 
-func (c *Container) renderCPU(dst []byte, below string, s *scratch) ([]byte, error) {
-	rest, known := ofShownCPU(below, s.shown)
+func (c *Container) renderCPU(dst []byte, below string, shown []int, kind layout.Kind) ([]byte, error) {
+	rest, known := ofShownCPU(below, shown)
 	if !known {
 		return dst, fs.ErrNotExist
 	}
 	switch below {
 	case "online", "present", "possible", "enabled":
-		return appendCPUOnline(dst, s.shown), nil
+		return appendCPUOnline(dst, shown), nil
 	case "offline", "isolated":
 		return append(dst, '\n'), nil
 	}
@@ -165,33 +168,24 @@ func (c *Container) renderCPU(dst []byte, below string, s *scratch) ([]byte, err
 	if err != nil {
 		return dst, err
 	}
-	// What names CPUs names no others than those shown.
-	parse := listOrMask(path.Base(below))
-	if parse == nil {
+	if kind == layout.File {
 		return dst, nil
 	}
+	// What names CPUs names no others than those shown.
+	parse := cgroup.ParseList
+	if kind == layout.CPUMask {
+		parse = parseCPUMask
+	}
 	ids, err := parse(nil, dst[start:])
-	if err != nil {
-		return dst[:start], err
-	}
-	ids = slices.DeleteFunc(ids, func(id int) bool { return !slices.Contains(s.shown, id) })
 	dst = dst[:start]
-	if strings.HasSuffix(below, "_list") {
-		return appendCPUOnline(dst, ids), nil
+	if err != nil {
+		return dst, err
 	}
-	return appendCPUMask(dst, ids, s.shown), nil
-}
-
-// listOrMask returns what reads a file of a CPU's topology or caches that names
-// CPUs, nil for one that names none (drivers/base/topology.c, cacheinfo.c).
-func listOrMask(base string) func([]int, []byte) ([]int, error) {
-	switch {
-	case strings.HasSuffix(base, "_list"):
-		return cgroup.ParseList
-	case strings.HasSuffix(base, "_cpus"), strings.HasSuffix(base, "_siblings"), strings.HasSuffix(base, "_map"):
-		return parseCPUMask
+	ids = slices.DeleteFunc(ids, func(id int) bool { return !slices.Contains(shown, id) })
+	if kind == layout.CPUMask {
+		return appendCPUMask(dst, ids, shown), nil
 	}
-	return nil
+	return appendCPUOnline(dst, ids), nil
 }
 
 func (c *Container) listNode(dst []string, below string, shown []int) ([]string, error) {
