@@ -18,8 +18,9 @@ const moveMountBeneath = 0x200
 
 // Bind binds the files of the record's directory over their targets in the
 // container, and returns the targets that are bound. A target that the
-// container's procfs or sysfs does not have is left out; after any other error
-// nothing is bound.
+// container's procfs or sysfs does not have is left out, and so is what the
+// serving worker does not have: one of the release before, or a container
+// without it. After any other error nothing is bound.
 //
 // rootfs is the container's root as its mount namespace names it now. Nothing
 // that the container's image controls is followed: the sources are opened as
@@ -42,6 +43,9 @@ func Bind(stateDir, key string, owner ledger.Process, rootfs string, files []Fil
 		}
 		defer unix.Close(root)
 		for i, f := range files {
+			if trees[i] < 0 || within(files, trees, f) {
+				continue
+			}
 			switch err := place(root, f.Target, trees[i], false); {
 			case errors.Is(err, unix.ENOENT):
 				continue // not in this kernel's procfs
@@ -83,6 +87,10 @@ func Rebind(stateDir, key string, owner ledger.Process, rootfs string, device ui
 		defer unix.Close(root)
 		var errs []error
 		for i, f := range dead {
+			if trees[i] < 0 {
+				errs = append(errs, fmt.Errorf("%s: candord does not serve %s", f.Target, f.Name))
+				continue
+			}
 			if err := place(root, f.Target, trees[i], true); err != nil {
 				errs = append(errs, err)
 				continue
@@ -117,12 +125,30 @@ func deadFiles(owner ledger.Process, rootfs string, device uint64) ([]File, erro
 	return dead, nil
 }
 
-// openTrees opens detached clones of the files of one directory of the view.
+// within reports whether the file is in a directory that is bound as well.
+func within(files []File, trees []int, f File) bool {
+	for i, directory := range files {
+		if f.Within != "" && directory.Name == f.Within && trees[i] >= 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// openTrees opens detached clones of the files of one directory of the view; -1
+// for a file that the directory does not have.
 func openTrees(stateDir, key string, files []File) (trees []int, err error) {
 	err = statedir.InMounts(stateDir, func() error {
+		// Once for all files: the server has to look the key up in the ledger.
+		name := path.Join(statedir.ViewDir, key)
+		directory, err := unix.Open(name, unix.O_PATH|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+		if err != nil {
+			return &os.PathError{Op: "open", Path: name, Err: err}
+		}
+		defer unix.Close(directory)
 		for _, f := range files {
-			tree, err := openTree(path.Join(statedir.ViewDir, key, f.Name))
-			if err != nil {
+			tree, err := openTree(directory, f.Name)
+			if err != nil && !errors.Is(err, unix.ENOENT) {
 				return err
 			}
 			trees = append(trees, tree)
@@ -136,8 +162,9 @@ func openTrees(stateDir, key string, files []File) (trees []int, err error) {
 	return trees, nil
 }
 
-func openTree(path string) (int, error) {
-	tree, err := unix.OpenTree(unix.AT_FDCWD, path, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_SYMLINK_NOFOLLOW)
+// openTree returns -1 with an error.
+func openTree(directory int, path string) (int, error) {
+	tree, err := unix.OpenTree(directory, path, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_SYMLINK_NOFOLLOW)
 	if err != nil {
 		return -1, &os.PathError{Op: "open_tree", Path: path, Err: err}
 	}
@@ -154,7 +181,9 @@ func openTree(path string) (int, error) {
 
 func closeAll(fds []int) {
 	for _, fd := range fds {
-		unix.Close(fd)
+		if fd >= 0 {
+			unix.Close(fd)
+		}
 	}
 }
 

@@ -3,6 +3,7 @@ package resview
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -36,6 +37,9 @@ const (
 	// maxPins bounds the contents that are kept for open files of one
 	// container.
 	maxPins = 512
+	// maxBelow bounds the contents that are kept of what is in a container's
+	// directories: who reads all of them reads each once.
+	maxBelow = 32
 )
 
 var errLate = errors.New("rendering takes too long")
@@ -49,8 +53,11 @@ type version struct {
 	keptAt int
 }
 
-// content is one file of one container.
+// content is one file of one container, or the names in a directory.
 type content struct {
+	// name is the file's path below the container's directory; a directory's
+	// ends with a slash.
+	name string
 	good atomic.Pointer[version]
 
 	mu     sync.Mutex
@@ -63,7 +70,10 @@ type content struct {
 type container struct {
 	view  ledger.View
 	open  OpenFunc
-	files []content
+	files []content // of Files
+	// belowMu guards belows: what is in the directories, by name.
+	belowMu sync.Mutex
+	belows  map[string]*content
 	// share is the number of threads that may wait for this container's
 	// renderers at a time: half of all. A reader above it gets the last good
 	// content at once, so that readers of one container, in whatever number,
@@ -85,14 +95,45 @@ type container struct {
 }
 
 func newContainer(view ledger.View, open OpenFunc, share int, kept *kept) *container {
-	return &container{
-		view:  view,
-		open:  open,
-		files: make([]content, len(Files())),
-		share: int32(max(share, 1)),
-		pins:  map[uint64]*version{},
-		kept:  kept,
+	c := &container{
+		view:   view,
+		open:   open,
+		files:  make([]content, len(Files())),
+		belows: map[string]*content{},
+		share:  int32(max(share, 1)),
+		pins:   map[uint64]*version{},
+		kept:   kept,
 	}
+	for i, f := range Files() {
+		c.files[i].name = f.Name
+	}
+	return c
+}
+
+// below returns the content of what is in one of the directories.
+func (c *container) below(name string) *content {
+	c.belowMu.Lock()
+	defer c.belowMu.Unlock()
+	f := c.belows[name]
+	if f == nil {
+		if len(c.belows) >= maxBelow {
+			for other := range c.belows {
+				delete(c.belows, other) // any; who reads it now has it
+				break
+			}
+		}
+		f = &content{name: name}
+		c.belows[name] = f
+	}
+	return f
+}
+
+// content returns the content of a file or link.
+func (t *tree) content(c *container, p location) *content {
+	if p.file >= 0 {
+		return &c.files[p.file]
+	}
+	return c.below(t.path(p))
 }
 
 // close lets the renderer go, once no rendering is in progress.
@@ -108,8 +149,7 @@ func (c *container) close() {
 
 // read returns the file's content: not older than age if that can be had in
 // time, else the last good one. alive is called now and then while it waits.
-func (c *container) read(file int, age time.Duration, alive func()) (*version, error) {
-	f := &c.files[file]
+func (c *container) read(f *content, age time.Duration, alive func()) (*version, error) {
 	good := f.good.Load()
 	now := time.Now()
 	if good != nil && now.Sub(good.at) < age {
@@ -129,7 +169,7 @@ func (c *container) read(file int, age time.Duration, alive func()) (*version, e
 	default:
 		flight = make(chan struct{})
 		f.flight = flight
-		go c.render(f, file)
+		go c.render(f)
 	}
 	f.mu.Unlock()
 
@@ -185,11 +225,13 @@ func waitFor(done <-chan struct{}, wait time.Duration, alive func()) bool {
 
 // render renders the file once. It runs on its own, so that readers can leave
 // it behind at their deadline.
-func (c *container) render(f *content, file int) {
-	data, err := c.renderNow(file, f.good.Load())
+func (c *container) render(f *content) {
+	data, err := c.renderNow(f.name, f.good.Load())
 	v := &version{data: data, at: time.Now()}
 	if err == nil {
-		c.kept.put(v)
+		if !strings.HasSuffix(f.name, "/") { // nobody reads on in a listing
+			c.kept.put(v)
+		}
 		f.good.Store(v)
 	}
 	f.mu.Lock()
@@ -199,7 +241,7 @@ func (c *container) render(f *content, file int) {
 	f.flight = nil
 }
 
-func (c *container) renderNow(file int, last *version) (data []byte, err error) {
+func (c *container) renderNow(name string, last *version) (data []byte, err error) {
 	c.renderMu.RLock()
 	defer c.renderMu.RUnlock()
 	// A renderer that panics on one container's odd cgroup file must not
@@ -213,11 +255,15 @@ func (c *container) renderNow(file int, last *version) (data []byte, err error) 
 	if err != nil {
 		return nil, err
 	}
+	if directory, ok := strings.CutSuffix(name, "/"); ok {
+		names, err := r.List(nil, directory, time.Now())
+		return []byte(strings.Join(names, "\n")), err
+	}
 	size := 4096
 	if last != nil {
 		size = len(last.data) + len(last.data)/8
 	}
-	return r.Render(make([]byte, 0, size), Files()[file].Name, time.Now())
+	return r.Render(make([]byte, 0, size), name, time.Now())
 }
 
 func (c *container) opened() (Container, error) {
@@ -263,7 +309,7 @@ func (c *container) unpin(fh uint64) {
 }
 
 // readFile returns up to size bytes at the offset of an open file.
-func (c *container) readFile(file int, a readArgs, w work) ([]byte, error) {
+func (c *container) readFile(f *content, a readArgs, w work) ([]byte, error) {
 	v := c.pinned(a.fh)
 	if v == nil && (a.offset > 0 || w.replay) {
 		// The worker that had it is dead.
@@ -280,7 +326,7 @@ func (c *container) readFile(file int, a readArgs, w work) ([]byte, error) {
 	}
 	if v == nil || a.offset == 0 && time.Since(v.at) >= age {
 		var err error
-		if v, err = c.read(file, contentAge, w.alive); err != nil {
+		if v, err = c.read(f, contentAge, w.alive); err != nil {
 			return nil, err
 		}
 		c.pin(a.fh, v)

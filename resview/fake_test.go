@@ -3,6 +3,7 @@ package resview
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"sync/atomic"
@@ -29,6 +30,22 @@ func (f *fakeContainer) Render(dst []byte, file string, _ time.Time) ([]byte, er
 		return nil, errors.New("no readings")
 	}
 	return fmt.Appendf(dst, "view %d %s %d\n", f.view.ID, file, f.count.Add(1)), nil
+}
+
+// List gives the files of two CPUs, and no pressure.
+func (f *fakeContainer) List(dst []string, directory string, _ time.Time) ([]string, error) {
+	if f.hang != nil {
+		<-f.hang
+	}
+	switch directory {
+	case "cpu":
+		return append(dst, "online", "not-in-the-layout", "cpu0", "cpu5", "cpu6"), nil
+	case "cpu/cpu5":
+		return append(dst, "online", "node0", "topology"), nil
+	case "cpu/cpu5/topology":
+		return append(dst, "core_id", "core_cpus_list"), nil
+	}
+	return dst, fmt.Errorf("list %s: %w", directory, fs.ErrNotExist)
 }
 
 func (f *fakeContainer) Close() error {

@@ -6,7 +6,8 @@
 // straight into a slot of memory that the supervisor shares with it ([Slots]),
 // and the next worker answers again what still lies there. So every reply here
 // is a function of the request and of the ledger alone: node ids derive from
-// the record, file handles carry nothing that is needed.
+// the record and from the path (package layout), file handles carry nothing that
+// is needed.
 //
 // This package does not know what the files contain: [Container] is the seam.
 package resview
@@ -23,28 +24,50 @@ type File struct {
 	Name string
 	// Target is the absolute path in a container that it is bound over.
 	Target string
+	// Directory marks a directory; package layout says what it may hold.
+	Directory bool
+	// Within is the name of a directory that shows the same: the file is bound
+	// only where that one cannot be had.
+	Within string
+	// Optional marks what not every container has: it is looked for when the
+	// kernel asks.
+	Optional bool
 }
+
+// Pressure is the name of the file of [Files] that is bound only if asked for.
+const Pressure = "pressure"
 
 // Files lists the files that every container's directory has. The position of
 // a file is part of its node id: a file is added at the end, never in between.
 func Files() []File {
 	return []File{
-		{"meminfo", "/proc/meminfo"},
-		{"stat", "/proc/stat"},
-		{"cpuinfo", "/proc/cpuinfo"},
-		{"diskstats", "/proc/diskstats"},
-		{"loadavg", "/proc/loadavg"},
-		{"swaps", "/proc/swaps"},
-		{"cpu-online", "/sys/devices/system/cpu/online"},
+		{Name: "meminfo", Target: "/proc/meminfo"},
+		{Name: "stat", Target: "/proc/stat"},
+		{Name: "cpuinfo", Target: "/proc/cpuinfo"},
+		{Name: "diskstats", Target: "/proc/diskstats"},
+		{Name: "loadavg", Target: "/proc/loadavg"},
+		{Name: "swaps", Target: "/proc/swaps"},
+		// Running containers that an earlier release started have this one.
+		{Name: "cpu-online", Target: "/sys/devices/system/cpu/online", Within: "cpu"},
+		{Name: "vmstat", Target: "/proc/vmstat"},
+		{Name: "zoneinfo", Target: "/proc/zoneinfo"},
+		{Name: "slabinfo", Target: "/proc/slabinfo"},
+		{Name: "cpu", Target: "/sys/devices/system/cpu", Directory: true},
+		{Name: "node", Target: "/sys/devices/system/node", Directory: true},
+		{Name: Pressure, Target: "/proc/pressure", Directory: true, Optional: true},
 	}
 }
 
 // Container renders the files of one container. Different files may be rendered
 // at the same time; Close is called once nothing is rendered any more.
 type Container interface {
-	// Render appends the content of the named file to dst, which it may
-	// grow, and returns it.
+	// Render appends the content of a file of [Files], or of one in a directory
+	// by its path ("cpu/cpu3/online"), to dst, which it may grow, and returns
+	// it. Of a link it is the target.
 	Render(dst []byte, file string, now time.Time) ([]byte, error)
+	// List appends the names in a directory, such as "cpu/cpu3", to dst.
+	// [fs.ErrNotExist]: the container does not have it.
+	List(dst []string, directory string, now time.Time) ([]string, error)
 	Close() error
 }
 

@@ -2,9 +2,11 @@ package resview
 
 import (
 	"errors"
+	"io/fs"
 	"slices"
 	"time"
 
+	"candor.dev/candor/resview/layout"
 	"golang.org/x/sys/unix"
 )
 
@@ -39,9 +41,11 @@ func (s *Server) handle(req request, buf []byte, w work) reply {
 	case opInit:
 		return initReply(buf, req)
 	case opLookup:
-		return s.lookup(req, buf)
+		return s.lookup(req, buf, w)
 	case opGetattr:
 		return s.getattr(req, buf, w)
+	case opReadlink:
+		return s.readlink(req, w)
 	case opOpen:
 		return s.open(req, buf, w)
 	case opRead:
@@ -67,13 +71,16 @@ func (s *Server) handle(req request, buf []byte, w work) reply {
 // errno is what the kernel is told of an error.
 func errno(err error) reply {
 	var e unix.Errno
-	if errors.As(err, &e) && (e == unix.ENOENT || e == unix.ESTALE) {
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return failure(unix.ENOENT)
+	case errors.As(err, &e) && (e == unix.ESTALE || e == unix.ENOTDIR):
 		return failure(e)
 	}
 	return failure(unix.EIO)
 }
 
-func (s *Server) lookup(req request, buf []byte) reply {
+func (s *Server) lookup(req request, buf []byte, w work) reply {
 	name, ok := req.name()
 	if !ok {
 		return failure(unix.EIO)
@@ -85,18 +92,17 @@ func (s *Server) lookup(req request, buf []byte) reply {
 		}
 		// Looked up each time: the same key may be another container's the
 		// next time, with other node ids.
-		return entryReply(buf, attributes{node: dirNode(c.view.ID), dir: true}, 0, time.Now())
+		return entryReply(buf, attributes{node: dirNode(c.view.ID)}, 0, time.Now())
 	}
-	id, file, ok := splitNode(req.node)
-	if !ok || file >= 0 {
+	p, ok := s.tree.location(req.node)
+	if !ok {
 		return failure(unix.ENOTDIR)
 	}
-	for i, f := range Files() {
-		if f.Name == name {
-			return entryReply(buf, attributes{node: fileNode(id, i)}, forever, time.Now())
-		}
+	a, valid, err := s.tree.find(p, name, w.alive)
+	if err != nil {
+		return errno(err)
 	}
-	return failure(unix.ENOENT)
+	return entryReply(buf, a, valid, time.Now())
 }
 
 // getattr tells the true size of a file, and for so short a time that the kernel
@@ -107,22 +113,22 @@ func (s *Server) lookup(req request, buf []byte) reply {
 // procfs has it, busybox's cat printed nothing.
 func (s *Server) getattr(req request, buf []byte, w work) reply {
 	if req.node == rootNode {
-		return attrReply(buf, attributes{node: rootNode, dir: true}, forever*time.Second, time.Now())
+		return attrReply(buf, attributes{node: rootNode}, forever, time.Now())
 	}
-	id, file, ok := splitNode(req.node)
+	p, ok := s.tree.location(req.node)
 	if !ok {
 		return failure(unix.ESTALE)
 	}
-	if file < 0 {
-		return attrReply(buf, attributes{node: req.node, dir: true}, forever*time.Second, time.Now())
+	a := attributes{node: req.node, kind: p.kind}
+	if !p.kind.IsFile() {
+		return attrReply(buf, a, forever, time.Now()) // a link's size is 0 in sysfs, too
 	}
-	c, err := s.tree.byID(id, w.alive)
+	c, err := s.tree.byID(p.id, w.alive)
 	if err != nil {
 		return errno(err)
 	}
-	a := attributes{node: req.node}
 	// Content that cannot be had is told at the read, with its reason.
-	v, err := c.read(file, contentAge-sizeAge, w.alive)
+	v, err := c.read(s.tree.content(c, p), contentAge-sizeAge, w.alive)
 	if err != nil {
 		return attrReply(buf, a, 0, time.Now())
 	}
@@ -131,11 +137,11 @@ func (s *Server) getattr(req request, buf []byte, w work) reply {
 }
 
 func (s *Server) open(req request, buf []byte, w work) reply {
-	id, file, ok := splitNode(req.node)
-	if !ok || file < 0 {
+	p, ok := s.tree.location(req.node)
+	if !ok || !p.kind.IsFile() {
 		return failure(unix.EISDIR)
 	}
-	if _, err := s.tree.byID(id, w.alive); err != nil {
+	if _, err := s.tree.byID(p.id, w.alive); err != nil {
 		return errno(err)
 	}
 	return openReply(buf, s.tree.kept.handle(), fopenDirectIO|fopenNoFlush)
@@ -146,32 +152,50 @@ func (s *Server) read(req request, w work) reply {
 	if !ok {
 		return failure(unix.EIO)
 	}
-	id, file, ok := splitNode(req.node)
-	if !ok || file < 0 {
+	p, ok := s.tree.location(req.node)
+	if !ok || !p.kind.IsFile() {
 		return failure(unix.EISDIR)
 	}
-	c, err := s.tree.byID(id, w.alive)
+	c, err := s.tree.byID(p.id, w.alive)
 	if err != nil {
 		return errno(err)
 	}
-	data, err := c.readFile(file, args, w)
+	f := s.tree.content(c, p)
+	data, err := c.readFile(f, args, w)
 	if err != nil {
-		s.report(c, file, err)
+		s.report(c, f.name, err)
 		return errno(err)
 	}
 	return reply{data: data}
 }
 
+// readlink answers READLINK, with at most what a buffer of the kernel's holds.
+func (s *Server) readlink(req request, w work) reply {
+	p, ok := s.tree.location(req.node)
+	if !ok || p.kind != layout.Link {
+		return failure(unix.EINVAL)
+	}
+	c, err := s.tree.byID(p.id, w.alive)
+	if err != nil {
+		return errno(err)
+	}
+	v, err := c.read(s.tree.content(c, p), contentAge, w.alive)
+	if err != nil {
+		return errno(err)
+	}
+	return reply{data: v.data[:min(len(v.data), unix.PathMax-1)]}
+}
+
 func (s *Server) release(req request) reply {
 	fh, ok := req.fh()
-	id, _, known := splitNode(req.node)
+	p, known := s.tree.location(req.node)
 	if !ok || !known {
 		return reply{}
 	}
 	s.tree.kept.close(fh)
 	// Not byID: nothing is read from the ledger in order to forget.
 	s.tree.mu.RLock()
-	c := s.tree.containers[id]
+	c := s.tree.containers[p.id]
 	s.tree.mu.RUnlock()
 	if c != nil {
 		c.unpin(fh)
@@ -191,7 +215,7 @@ func (s *Server) readdir(req request, buf []byte, w work) reply {
 	limit := int(min(args.size, scratchSize))
 	b := buf[:0:scratchSize]
 	for _, e := range entries {
-		if b, ok = putDirent(b, limit, e.node, e.next, e.name, e.dir); !ok {
+		if b, ok = putDirent(b, limit, e.node, e.next, e.name, e.kind); !ok {
 			break
 		}
 	}

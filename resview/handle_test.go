@@ -82,12 +82,44 @@ func (c client) read(node, fh, offset uint64, size uint32) string {
 	return string(r.data)
 }
 
+// list gives the names in a directory, those of directories with a slash and
+// those of links with an @, as ls -F does.
+func (c client) list(node uint64, size uint32) (names []string) {
+	c.t.Helper()
+	for offset := uint64(0); ; {
+		r := c.ask(opReaddir, node, readBody(0, offset, size))
+		if r.errno != 0 {
+			c.t.Fatal(r.errno)
+		}
+		b := r.fixed
+		if len(b) == 0 {
+			return names
+		}
+		for len(b) > 0 {
+			n := int(le.Uint32(b[16:]))
+			offset = le.Uint64(b[8:])
+			name := string(b[direntSize : direntSize+n])
+			switch kind := le.Uint32(b[20:]); {
+			case kind == unix.DT_DIR && strings.Trim(name, ".") != "" && node != rootNode:
+				name += "/"
+			case kind == unix.DT_LNK:
+				name += "@"
+			}
+			names = append(names, name)
+			b = b[(direntSize+n+7)&^7:]
+		}
+	}
+}
+
 func TestEveryFileIsFoundAndRead(t *testing.T) {
 	store, f := newStore(t), &fakes{}
 	writeRecord(t, store, "c1-aa", &ledger.View{ID: 5})
 	f.add(5)
 	c := client{t, server(t, store, newSlots(t), f, 1)}
 	for i, file := range Files() {
+		if file.Directory {
+			continue
+		}
 		node := c.file("c1-aa", file.Name)
 		if want := uint64(5<<16 | (i + 1)); node != want {
 			t.Errorf("node of %s = %#x, want %#x", file.Name, node, want)
@@ -208,30 +240,12 @@ func TestListings(t *testing.T) {
 	}
 	writeRecord(t, store, "nic-only", nil)
 	c := client{t, server(t, store, newSlots(t), &fakes{}, 1)}
-	list := func(node uint64, size uint32) (names []string) {
-		for offset := uint64(0); ; {
-			r := c.ask(opReaddir, node, readBody(0, offset, size))
-			if r.errno != 0 {
-				t.Fatal(r.errno)
-			}
-			b := r.fixed
-			if len(b) == 0 {
-				return names
-			}
-			for len(b) > 0 {
-				n := int(le.Uint32(b[16:]))
-				offset = le.Uint64(b[8:])
-				names = append(names, string(b[direntSize:direntSize+n]))
-				b = b[(direntSize+n+7)&^7:]
-			}
-		}
-	}
 	for _, size := range []uint32{40, 64, 4096, 1 << 20} {
-		if got := strings.Join(list(rootNode, size), " "); got != ". .. c2 c1 c0" {
+		if got := strings.Join(c.list(rootNode, size), " "); got != ". .. c2 c1 c0" {
 			t.Errorf("root in pieces of %d: %s", size, got)
 		}
 	}
-	if got := strings.Join(list(dirNode(9), 4096), " "); got != ". .. meminfo stat cpuinfo diskstats loadavg swaps cpu-online" {
+	if got := strings.Join(c.list(dirNode(9), 4096), " "); got != ". .. meminfo stat cpuinfo diskstats loadavg swaps cpu-online vmstat zoneinfo slabinfo cpu/ node/ pressure/" {
 		t.Errorf("container: %s", got)
 	}
 }
@@ -282,6 +296,20 @@ func FuzzRequest(f *testing.F) {
 		le.PutUint64(b[16:], 5<<16|1)
 		copy(b[40:], readBody(1, 0, 4096))
 		f.Add(b)
+	}
+	for _, node := range []uint64{5<<16 | 11, 5<<16 | 13, belowBit | 5<<26, belowBit | 5<<26 | 5<<13 | 12, belowBit | 5<<26 | 5<<13 | 14} {
+		for _, op := range []uint32{opLookup, opGetattr, opReadlink, opOpen, opRead, opReaddir} {
+			b := make([]byte, 104)
+			le.PutUint32(b, uint32(len(b)))
+			le.PutUint32(b[4:], op)
+			le.PutUint64(b[8:], 1)
+			le.PutUint64(b[16:], node)
+			copy(b[40:], readBody(1, 0, 4096))
+			if op == opLookup {
+				copy(b[40:], "cpu5\x00")
+			}
+			f.Add(b)
+		}
 	}
 	store, fs := newStore(f), &fakes{}
 	writeRecord(f, store, "c1", &ledger.View{ID: 5})

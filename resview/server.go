@@ -312,8 +312,8 @@ func (s *Server) scavenge() {
 }
 
 // report logs a failed read once a minute per file of a container.
-func (s *Server) report(c *container, file int, err error) {
-	key := fmt.Sprintf("%d/%d", c.view.ID, file)
+func (s *Server) report(c *container, file string, err error) {
+	key := fmt.Sprintf("%d/%s", c.view.ID, file)
 	s.reportMu.Lock()
 	defer s.reportMu.Unlock()
 	if at, ok := s.reported[key]; ok && time.Since(at) < time.Minute {
@@ -323,5 +323,5 @@ func (s *Server) report(c *container, file int, err error) {
 		clear(s.reported)
 	}
 	s.reported[key] = time.Now()
-	s.config.Log.Warn("cannot render", "view", c.view.ID, "file", Files()[file].Name, "error", err)
+	s.config.Log.Warn("cannot render", "view", c.view.ID, "file", file, "error", err)
 }

@@ -10,15 +10,23 @@ import (
 	"time"
 
 	"candor.dev/candor/ledger"
+	"candor.dev/candor/resview/layout"
 	"golang.org/x/sys/unix"
 )
 
 // Node ids: the root is 1, a container's directory is its View.ID << 16, and
-// its files follow from 1. Since a View.ID is never used twice, a node id never
-// means another container's file, whatever the kernel still caches.
+// its files follow from 1. What is in its directories has ids of its own, with
+// the highest bit, View.ID << 26 and the number that the path has in package
+// layout. Since a View.ID is never used twice, a node id never means another
+// container's file, whatever the kernel still caches.
 const (
 	rootNode  = 1
 	nodeShift = 16
+
+	belowBit = 1 << 63
+	// maxBelowID is the first View.ID that has no room above a number: after
+	// one container each millisecond for four years.
+	maxBelowID = 1 << (63 - layout.Bits)
 
 	// idleAge is how long a container is kept in memory after the last read
 	// once its record is gone.
@@ -35,20 +43,59 @@ const (
 func dirNode(id uint64) uint64            { return id << nodeShift }
 func fileNode(id uint64, file int) uint64 { return id<<nodeShift | uint64(file+1) }
 
-// splitNode returns the container and the file of a node; file is -1 for the
-// container's directory.
-func splitNode(node uint64) (id uint64, file int, ok bool) {
-	id, file = node>>nodeShift, int(node&(1<<nodeShift-1))-1
-	return id, file, id != 0 && file < len(Files())
+func belowNode(id uint64, n layout.Node) uint64 {
+	return belowBit | id<<layout.Bits | n.Number()
+}
+
+// location is what a node id means.
+type location struct {
+	id   uint64 // View.ID
+	kind layout.Kind
+	// file is the position in Files: -1 for the container's directory, and for
+	// what is in one of its directories, which has a path.
+	file  int
+	below layout.Node
+	deep  bool // below is set
+}
+
+// location reads a node id, of which nothing is believed.
+func (t *tree) location(node uint64) (p location, ok bool) {
+	if node&belowBit != 0 {
+		p = location{id: (node &^ belowBit) >> layout.Bits, file: -1, deep: true}
+		p.below, ok = t.layout.Node(node & (1<<layout.Bits - 1))
+		p.kind = p.below.Kind()
+		return p, ok && p.id != 0
+	}
+	p = location{id: node >> nodeShift, file: int(node&(1<<nodeShift-1)) - 1}
+	if p.file >= len(t.files) {
+		return p, false
+	}
+	if p.file >= 0 && !t.files[p.file].Directory {
+		p.kind = layout.File
+	}
+	return p, p.id != 0
+}
+
+// path is the path below the container's directory, "" for that itself.
+func (t *tree) path(p location) string {
+	switch {
+	case p.deep:
+		return t.layout.Path(p.below)
+	case p.file >= 0:
+		return t.files[p.file].Name
+	}
+	return ""
 }
 
 // tree finds containers by the key and by the id of their views.
 type tree struct {
-	store *ledger.Store
-	open  OpenFunc
-	share int
-	kept  *kept
-	start time.Time
+	store  *ledger.Store
+	open   OpenFunc
+	share  int
+	kept   *kept
+	layout *layout.Layout
+	files  []File
+	start  time.Time
 
 	mu         sync.RWMutex
 	containers map[uint64]*container
@@ -65,6 +112,8 @@ func newTree(store *ledger.Store, open OpenFunc, share int, kept *kept) *tree {
 		open:       open,
 		share:      share,
 		kept:       kept,
+		layout:     layout.New(),
+		files:      Files(),
 		start:      time.Now(),
 		containers: map[uint64]*container{},
 	}
@@ -166,7 +215,7 @@ func (t *tree) readLedger() <-chan struct{} {
 		for _, r := range records {
 			if r.View != nil && r.View.ID != 0 {
 				t.add(*r.View)
-				listing = append(listing, entry{node: dirNode(r.View.ID), next: r.View.ID + 2, name: r.Key, dir: true})
+				listing = append(listing, entry{node: dirNode(r.View.ID), next: r.View.ID + 2, name: r.Key})
 			}
 		}
 		sortEntries(listing)
@@ -181,7 +230,7 @@ func (t *tree) readLedger() <-chan struct{} {
 type entry struct {
 	node, next uint64
 	name       string
-	dir        bool
+	kind       layout.Kind
 }
 
 // list returns the entries of a directory from the given offset on. Offsets
@@ -189,23 +238,98 @@ type entry struct {
 // goes on with leaves nothing out.
 func (t *tree) list(node, offset uint64, alive func()) ([]entry, error) {
 	all := []entry{
-		{node: node, next: 1, name: ".", dir: true},
-		{node: rootNode, next: 2, name: "..", dir: true},
+		{node: node, next: 1, name: "."},
+		{node: rootNode, next: 2, name: ".."},
 	}
-	if node == rootNode {
+	p, ok := t.location(node)
+	switch {
+	case node == rootNode:
 		if scan := t.readLedger(); scan != nil && !waitFor(scan, scanWait, alive) {
 			return nil, errLate
 		}
 		t.scanMu.Lock()
 		all = append(all, t.listing...)
 		t.scanMu.Unlock()
-	} else {
-		id, _, _ := splitNode(node)
-		for i, f := range Files() {
-			all = append(all, entry{node: fileNode(id, i), next: uint64(i) + 3, name: f.Name})
+	case !ok || p.kind != layout.Directory:
+		return nil, unix.ENOTDIR
+	case p.file < 0 && !p.deep:
+		for i, f := range t.files {
+			e := entry{node: fileNode(p.id, i), next: uint64(i) + 3, name: f.Name}
+			if !f.Directory {
+				e.kind = layout.File
+			}
+			all = append(all, e)
 		}
+	default:
+		directory := t.path(p)
+		names, err := t.names(p.id, directory, alive)
+		if err != nil {
+			return nil, err
+		}
+		for _, name := range names {
+			if n, ok := t.layout.Find(directory + "/" + name); ok {
+				all = append(all, entry{node: belowNode(p.id, n), next: n.Number() + 3, name: name, kind: n.Kind()})
+			}
+		}
+		sortEntries(all)
 	}
 	return slices.DeleteFunc(all, func(e entry) bool { return e.next <= offset }), nil
+}
+
+// names are the names in a directory of a container.
+func (t *tree) names(id uint64, directory string, alive func()) ([]string, error) {
+	c, err := t.byID(id, alive)
+	if err != nil {
+		return nil, err
+	}
+	v, err := c.read(c.below(directory+"/"), contentAge, alive)
+	if err != nil {
+		return nil, err
+	}
+	return strings.Fields(string(v.data)), nil
+}
+
+// find returns the node of a name in a container's directory, or in one of the
+// directories in it, and how long the kernel may believe that it is there.
+func (t *tree) find(p location, name string, alive func()) (attributes, time.Duration, error) {
+	if p.kind != layout.Directory {
+		return attributes{}, 0, unix.ENOTDIR
+	}
+	if p.file < 0 && !p.deep {
+		for i, f := range t.files {
+			if f.Name != name {
+				continue
+			}
+			if f.Optional {
+				if _, err := t.names(p.id, name, alive); err != nil {
+					return attributes{}, 0, err
+				}
+			}
+			a := attributes{node: fileNode(p.id, i)}
+			if !f.Directory {
+				a.kind = layout.File
+			}
+			return a, forever, nil
+		}
+		return attributes{}, 0, unix.ENOENT
+	}
+	directory := t.path(p)
+	n, known := t.layout.Find(directory + "/" + name)
+	if !known || p.id >= maxBelowID {
+		return attributes{}, 0, unix.ENOENT
+	}
+	names, err := t.names(p.id, directory, alive)
+	if err != nil {
+		return attributes{}, 0, err
+	}
+	if !slices.Contains(names, name) {
+		return attributes{}, 0, unix.ENOENT
+	}
+	valid := time.Duration(forever)
+	if t.layout.OfCPU(n) { // they follow quota and cpuset
+		valid = contentAge
+	}
+	return attributes{node: belowNode(p.id, n), kind: n.Kind()}, valid, nil
 }
 
 // sweep forgets containers whose record is gone and that nobody reads any more.

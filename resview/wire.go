@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	"candor.dev/candor/resview/layout"
 	"golang.org/x/sys/unix"
 )
 
@@ -15,6 +16,7 @@ const (
 	opLookup      = 1
 	opForget      = 2
 	opGetattr     = 3
+	opReadlink    = 5
 	opOpen        = 14
 	opRead        = 15
 	opStatfs      = 17
@@ -48,8 +50,8 @@ const (
 	// of a read(2) at 8192 bytes, which is what a slot holds.
 	maxWrite = 4096
 
-	// forever is how long the kernel may keep what cannot change, in seconds.
-	forever = 1_000_000
+	// forever is how long the kernel may keep what cannot change.
+	forever = 1_000_000 * time.Second
 )
 
 var le = binary.LittleEndian
@@ -141,13 +143,16 @@ func putHeader(b []byte, unique uint64, r reply) {
 // attributes are all that a node of the tree has.
 type attributes struct {
 	node uint64
-	dir  bool
+	kind layout.Kind
 	size int // in bytes, of a file
 }
 
 func (a attributes) mode() uint32 {
-	if a.dir {
+	switch a.kind {
+	case layout.Directory:
 		return unix.S_IFDIR | 0o555
+	case layout.Link:
+		return unix.S_IFLNK | 0o777
 	}
 	return unix.S_IFREG | 0o444
 }
@@ -165,11 +170,8 @@ func (a attributes) put(b []byte, now time.Time) {
 		le.PutUint32(b[at:], nsec)
 	}
 	le.PutUint32(b[60:], a.mode())
-	links := uint32(1)
-	if a.dir {
-		links = 2
-	}
-	le.PutUint32(b[64:], links)
+	// 1 for directories as well: it says nothing of how many are in it.
+	le.PutUint32(b[64:], 1)
 	le.PutUint32(b[80:], 4096) // preferred size of reads
 }
 
@@ -183,16 +185,17 @@ func attrReply(buf []byte, a attributes, valid time.Duration, now time.Time) rep
 	return reply{fixed: b}
 }
 
-// entryReply answers LOOKUP. entryValid is in seconds: how long the kernel may
-// believe that the name means this node. It never believes the attributes of a
-// file, whose size it has to ask for.
-func entryReply(buf []byte, a attributes, entryValid uint64, now time.Time) reply {
+// entryReply answers LOOKUP. valid is how long the kernel may believe that the
+// name means this node. It never believes the attributes of a file, whose size it
+// has to ask for.
+func entryReply(buf []byte, a attributes, valid time.Duration, now time.Time) reply {
 	b := buf[:40+attrSize]
 	clear(b)
 	le.PutUint64(b, a.node)
-	le.PutUint64(b[16:], entryValid)
-	if a.dir {
-		le.PutUint64(b[24:], forever)
+	le.PutUint64(b[16:], uint64(valid/time.Second))
+	le.PutUint32(b[32:], uint32(valid%time.Second))
+	if !a.kind.IsFile() {
+		le.PutUint64(b[24:], uint64(forever/time.Second))
 	}
 	a.put(b[40:], now)
 	return reply{fixed: b}
@@ -247,14 +250,17 @@ func initReply(buf []byte, req request) reply {
 // putDirent appends a directory entry; next is the offset from which the
 // listing goes on after it. It returns b unchanged and false where the entry
 // does not fit into limit bytes.
-func putDirent(b []byte, limit int, node, next uint64, name string, dir bool) ([]byte, bool) {
+func putDirent(b []byte, limit int, node, next uint64, name string, what layout.Kind) ([]byte, bool) {
 	size := (direntSize + len(name) + 7) &^ 7
 	if len(b)+size > limit {
 		return b, false
 	}
 	kind := uint32(unix.DT_REG)
-	if dir {
+	switch what {
+	case layout.Directory:
 		kind = unix.DT_DIR
+	case layout.Link:
+		kind = unix.DT_LNK
 	}
 	start := len(b)
 	b = le.AppendUint64(b, node)
