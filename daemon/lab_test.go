@@ -6,6 +6,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"math/rand/v2"
 	"os"
@@ -62,6 +63,19 @@ const blockedEnv = "CANDORD_TEST_BLOCKED"
 type fake struct{ view ledger.View }
 
 func (f fake) Close() error { return nil }
+
+// List gives each directory a file or two.
+func (f fake) List(dst []string, directory string, _ time.Time) ([]string, error) {
+	switch directory {
+	case "cpu":
+		return append(dst, "online", "cpu0"), nil
+	case "node":
+		return append(dst, "online"), nil
+	case "pressure":
+		return append(dst, "cpu"), nil
+	}
+	return dst, fs.ErrNotExist
+}
 
 // Render makes content of a random length from which a reader can tell that it
 // is whole, whose it is, and that it is of one piece.

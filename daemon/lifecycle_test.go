@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -53,12 +54,27 @@ func (b *box) path(target string) string {
 	return fmt.Sprintf("/proc/%d/root%s", b.process.PID, target)
 }
 
+// read reads a file of the view; of a directory, a file in it.
 func (b *box) read(f resview.File) error {
-	content, err := readAll(b.path(f.Target), 4096)
+	name, target := f.Name, f.Target
+	if f.Directory {
+		in := map[string]string{"cpu": "/online", "node": "/online", "pressure": "/cpu"}[f.Name]
+		name, target = name+in, target+in
+	}
+	content, err := readAll(b.path(target), 4096)
 	if err != nil {
 		return err
 	}
-	return checkContent(content, b.record.View.ID, f.Name)
+	return checkContent(content, b.record.View.ID, name)
+}
+
+// boundFiles are those that a container gets: all that this kernel has, but for
+// what is in a directory that it gets.
+func boundFiles() []resview.File {
+	return slices.DeleteFunc(resview.Files(), func(f resview.File) bool {
+		_, err := os.Stat(f.Target)
+		return err != nil || f.Within != ""
+	})
 }
 
 // mounts returns the lines of the box's mountinfo for a target.
@@ -85,10 +101,10 @@ func TestBindCoversTheFilesAndNothingElse(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(bound) != len(resview.Files()) {
+	if len(bound) != len(boundFiles()) {
 		t.Errorf("bound %v", bound)
 	}
-	for _, f := range resview.Files() {
+	for _, f := range boundFiles() {
 		if err := b.read(f); err != nil {
 			t.Errorf("%s: %v", f.Target, err)
 		}
@@ -104,6 +120,12 @@ func TestBindCoversTheFilesAndNothingElse(t *testing.T) {
 		}
 		if strings.Contains(lines[0], "shared:") {
 			t.Errorf("%s is shared: %s", f.Target, lines[0])
+		}
+		if f.Directory {
+			if err := os.Mkdir(b.path(f.Target+"/new"), 0o755); !errors.Is(err, unix.EROFS) {
+				t.Errorf("mkdir in %s = %v", f.Target, err)
+			}
+			continue
 		}
 		if _, err := os.OpenFile(b.path(f.Target), os.O_WRONLY, 0); !errors.Is(err, unix.EROFS) && !errors.Is(err, unix.EACCES) {
 			t.Errorf("open for writing = %v", err)
@@ -140,6 +162,48 @@ func TestBindIsAllOrNothing(t *testing.T) {
 	bound, err := resview.Bind(l.dir, "c1", b.process, "/", missing)
 	if err != nil || len(bound) != 1 || bound[0] != "/proc/meminfo" {
 		t.Errorf("a target that is missing: bound %v, %v", bound, err)
+	}
+}
+
+// A hook of this release meets a worker of the one before until candord is
+// reloaded.
+func TestBindLeavesOutWhatTheWorkerDoesNotServe(t *testing.T) {
+	l := newLab(t)
+	l.start()
+	b := l.box("c1")
+	later := []resview.File{
+		{Name: "stat", Target: "/proc/stat"},
+		{Name: "of-a-later-release", Target: "/sys/devices/system/cpu", Directory: true},
+		{Name: "cpu-online", Target: "/sys/devices/system/cpu/online", Within: "of-a-later-release"},
+	}
+	bound, err := resview.Bind(l.dir, "c1", b.process, "/", later)
+	if want := []string{"/proc/stat", "/sys/devices/system/cpu/online"}; err != nil || !slices.Equal(bound, want) {
+		t.Errorf("bound %v, %v, want %v", bound, err, want)
+	}
+	if err := b.read(later[2]); err != nil {
+		t.Error(err)
+	}
+}
+
+// Containers that the release before started have a file where newer ones have
+// its directory.
+func TestAFileThatIsInADirectoryNowIsStillMended(t *testing.T) {
+	l := newLab(t)
+	d := l.start()
+	b := l.box("c1")
+	old := resview.File{Name: "cpu-online", Target: "/sys/devices/system/cpu/online"}
+	if bound, err := resview.Bind(l.dir, "c1", b.process, "/", []resview.File{old}); err != nil || len(bound) != 1 {
+		t.Fatalf("bound %v, %v", bound, err)
+	}
+	killBoth(t, l, d)
+	l.start()
+	for end := time.Now().Add(5 * time.Second); b.read(old) != nil; time.Sleep(2 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("not mended: %v", b.read(old))
+		}
+	}
+	if n := len(b.mounts(t, "/sys/devices/system/cpu")); n != 0 {
+		t.Errorf("%d mounts on the directory, which was not bound", n)
 	}
 }
 
@@ -196,7 +260,7 @@ func TestBothKilledAndEveryContainerIsMended(t *testing.T) {
 		}
 		start := time.Now()
 		d = l.start()
-		for _, f := range resview.Files() {
+		for _, f := range boundFiles() {
 			for end := time.Now().Add(5 * time.Second); ; time.Sleep(2 * time.Millisecond) {
 				err := b.read(f)
 				if err == nil {
@@ -219,7 +283,7 @@ func TestBothKilledAndEveryContainerIsMended(t *testing.T) {
 		t.Errorf("a reader saw %q", content)
 	default:
 	}
-	for _, f := range resview.Files() {
+	for _, f := range boundFiles() {
 		if n := len(b.mounts(t, f.Target)); n != 1 && kernelHasBeneath() {
 			t.Errorf("%d mounts on %s", n, f.Target)
 		}
