@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -47,7 +48,7 @@ func (n *Node) AttachView(ctx context.Context, c Container, p *policy.Policy, ca
 		}
 		return nil
 	}
-	err = n.attachView(ctx, c, caller)
+	err = n.attachView(ctx, c, caller, viewFiles(p))
 	if err == nil {
 		return nil
 	}
@@ -59,7 +60,14 @@ func (n *Node) AttachView(ctx context.Context, c Container, p *policy.Policy, ca
 	return nil
 }
 
-func (n *Node) attachView(ctx context.Context, c Container, caller string) (err error) {
+// viewFiles are the files that a container gets by the node's policy.
+func viewFiles(p *policy.Policy) []resview.File {
+	return slices.DeleteFunc(resview.Files(), func(f resview.File) bool {
+		return f.Name == resview.Pressure && !p.ResourceView.Pressure
+	})
+}
+
+func (n *Node) attachView(ctx context.Context, c Container, caller string, files []resview.File) (err error) {
 	if _, err := n.pingDaemon(ctx); err != nil {
 		return err
 	}
@@ -79,7 +87,7 @@ func (n *Node) attachView(ctx context.Context, c Container, caller string) (err 
 	if len(r.View.Files) > 0 {
 		return nil // the hook was called twice: once is enough
 	}
-	bound, err := resview.Bind(n.StateDir, r.Key, owner, rootfs, resview.Files())
+	bound, err := resview.Bind(n.StateDir, r.Key, owner, rootfs, files)
 	if err != nil {
 		return errors.Join(err, n.dropView(lock, r))
 	}

@@ -48,6 +48,9 @@ func (p *Policy) merge(file string, s settings) error {
 	if v := s.ResourceView.Required; v != nil {
 		p.ResourceView.Required = *v
 	}
+	if v := s.ResourceView.Pressure; v != nil {
+		p.ResourceView.Pressure = *v
+	}
 	for _, r := range []struct {
 		key  string
 		from *string

@@ -20,6 +20,7 @@ type settings struct {
 	ResourceView struct {
 		Enabled  *bool `toml:"enabled"`
 		Required *bool `toml:"required"`
+		Pressure *bool `toml:"pressure"`
 	} `toml:"resource_view"`
 	Egress struct {
 		MaxLimit *string `toml:"max_limit"`
@@ -70,7 +71,7 @@ func keysIn(table []string) map[string]string {
 			"resource_view": "a table", "egress": "a table", "metrics": "a table",
 		}
 	case table[0] == "resource_view" && len(table) == 1:
-		return map[string]string{"enabled": boolean, "required": boolean}
+		return map[string]string{"enabled": boolean, "required": boolean, "pressure": boolean}
 	case table[0] == "egress" && len(table) == 1:
 		return map[string]string{"max_limit": text, "uplink": text, "capacity": text}
 	case table[0] == "metrics" && len(table) == 1:

@@ -53,6 +53,9 @@ type ResourceView struct {
 	Enabled bool
 	// Required makes a view that cannot be had an error.
 	Required bool
+	// Pressure shows containers their own /proc/pressure, which cannot be
+	// written to: no program can set a trigger there.
+	Pressure bool
 }
 
 // Egress bounds what containers may ask of the network.

@@ -82,6 +82,7 @@ permit = ["trust", "promisc"]
 [resource_view]
 enabled = false
 required = true
+pressure = true
 [egress]
 max_limit = "1G"
 uplink = "eth0"
@@ -114,7 +115,7 @@ listen = "[::1]:9464"
 				MTU: 1400, Wait: 2500 * time.Millisecond, Allow: []string{"containerd:default", "kubernetes:team-*"},
 			},
 		},
-		ResourceView: ResourceView{Enabled: false, Required: true},
+		ResourceView: ResourceView{Enabled: false, Required: true, Pressure: true},
 		Egress:       Egress{MaxLimit: 1e9, Uplink: "eth0", Capacity: 10e9},
 		Metrics:      Metrics{Listen: netip.MustParseAddrPort("[::1]:9464")},
 	}
