@@ -144,13 +144,149 @@ online_is() { [[ $(cat_in c1 /sys/devices/system/cpu/online) == "$1" ]]; }
 	done
 }
 
+# numbers: a list such as 0-2,5 on stdin, each number on its own.
+numbers() { tr ',' '\n' | awk -F- 'NF { for (i = $1; i <= (NF > 1 ? $2 : $1); i++) print i }' | paste -sd ' '; }
+
+# one_story CPUS: every file that names CPUs names these, and every file that
+# tells the memory tells the same.
+one_story() {
+	local cpus=$1 all f id
+	all=$(
+		lab_exec c1 /bin/sh -c '
+			cd /sys/devices/system
+			for f in online present possible offline isolated; do echo "cpu/$f $(dd if=cpu/$f status=none)"; done
+			echo directories $(ls -d cpu/cpu[0-9]* | tr -cd "0-9\n" | sort -n)
+			echo stat $(sed -n "s/^cpu\([0-9][0-9]*\) .*/\1/p" /proc/stat)
+			echo cpuinfo $(sed -n "s/^processor.*: //p" /proc/cpuinfo)
+			echo count $(nproc --all)
+			for f in cpu/cpu[0-9]*/topology/*_list cpu/cpu[0-9]*/cache/index*/shared_cpu_list; do [ ! -f $f ] || echo "names $(cat $f)"; done
+			if [ -d node ]; then
+				echo "node/cpulist $(cat node/node0/cpulist)"
+				echo "node/cpumap $(cat node/node0/cpumap)"
+				echo "node/online $(cat node/online)"
+				echo node/links $(ls -d node/node0/cpu[0-9]* | sed "s/.*cpu//" | sort -n)
+				echo node/memory $(sed -n "s/.* MemTotal: *//p" node/node0/meminfo)
+				for d in cpu/cpu[0-9]*; do echo "link $(cd $d/node0 && pwd -P)"; done
+			fi
+			echo meminfo $(sed -n "s/^MemTotal: *//p" /proc/meminfo)
+			echo zoneinfo $(sed -n "s/^ *managed *//p" /proc/zoneinfo)
+			for id in $1; do taskset $(printf %x $((1 << id))) true && echo "affinity $id"; done
+		' sh "$cpus"
+	) || fail "$all" || return
+	value() { awk -v key="$1" '$1 == key { $1 = ""; print substr($0, 2) }' <<<"$all"; }
+	for f in online present possible; do equal "$f" "$cpus" "$(value "cpu/$f" | numbers)" || return; done
+	for f in offline isolated; do equal "$f" "" "$(value "cpu/$f")" || return; done
+	for f in directories stat cpuinfo; do equal "$f" "$cpus" "$(value "$f")" || return; done
+	equal "nproc --all" "$(wc -w <<<"$cpus")" "$(value count)" || return
+	for id in $(value names | numbers); do has "CPUs that topology and caches name" " $cpus " " $id " || return; done
+	for id in $cpus; do has "affinity" "$all" "affinity $id" || return; done
+	equal "zoneinfo in kB" "$(value meminfo)" "$(($(value zoneinfo) * $(getconf PAGESIZE) / 1024)) kB" || return
+	[[ -d /sys/devices/system/node ]] || return 0
+	for f in node/cpulist node/links; do equal "$f" "$cpus" "$(value "$f" | numbers)" || return; done
+	equal "cpumap" "$(for id in $cpus; do echo "$((1 << id))"; done | awk '{ sum += $1 } END { print sum }')" "$((0x$(value node/cpumap | tr -d ,)))" || return
+	equal "nodes" 0 "$(value node/online)" || return
+	equal "the nodes that CPUs point to" /sys/devices/system/node/node0 "$(value link | sort -u)" || return
+	equal "the node's memory" "$(value meminfo)" "$(value node/memory)"
+}
+
+@test "all files tell the same CPUs and the same memory: a cpuset, a quota, neither" {
+	(($(nproc) == 2)) || skip "written for two CPUs"
+	start c1 --cpuset-cpus 1 --memory-limit 268435456
+	one_story 1
+	lab_rm c1
+	start c1 --cpu-quota 50000 --cpu-period 100000
+	one_story 0
+	set_cpus 2
+	lab_wait 1 online_is 0-1
+	sleep 0.2 # the kernel's own memory of the names
+	one_story "0 1"
+	set_cpus 1
+	lab_wait 1 online_is 0
+	sleep 0.2
+	one_story 0
+}
+
+@test "below the CPUs are the machine's constants, and nothing that counts or could be written" {
+	start c1 --cpuset-cpus 0
+	local dir=/sys/devices/system/cpu f
+	for f in kernel_max vulnerabilities/meltdown cpu0/topology/core_id cpu0/cache/index0/size; do
+		[[ ! -e $dir/$f ]] || equal "$f" "$(<"$dir/$f")" "$(cat_in c1 "$dir/$f")"
+	done
+	for f in cpu0/cpuidle cpu0/thermal_throttle cpu0/power cpu0/hotplug power cpu1 cpufreq uevent; do
+		run lab_exec c1 /bin/busybox ls -d "$dir/$f"
+		((status != 0)) || fail "$f is there"
+	done
+	run lab_exec c1 /bin/sh -c "echo 0 >$dir/cpu0/online"
+	((status != 0))
+	# Walked as find walks it: whole, without an error, all of it readable.
+	run lab_exec c1 /bin/sh -c "find $dir /sys/devices/system/node -type f -exec cat {} + >/dev/null && echo whole"
+	equal "find" whole "$output"
+}
+
+@test "vmstat and zoneinfo agree with the cgroup's own files" {
+	lab_run candor c1 --detach --null-io --memory-limit 268435456 -- \
+		/bin/sh -c 'dd if=/dev/zero of=/tmp/fill bs=1M count=40 conv=fsync 2>/dev/null; x=$(head -c 20000000 /dev/zero | tr "\0" x); touch /tmp/filled; sleep 600; :'
+	lab_wait 10 test -e "$LAB_DIR/rootfs/tmp/filled" || fail "the container does not fill its memory"
+	sleep 0.3
+	local dir page vmstat zoneinfo key name want before after
+	page=$(getconf PAGESIZE)
+	dir=$(group memory "$(lab_pid c1)")
+	stat_of() { awk -v v1="total_$1" -v v2="$2" '$1 == v1 { print $2; found = 1 } $1 == v2 { other = $2 } END { if (!found) print other }' "$dir/memory.stat"; }
+	before=$(stat_of pgfault pgfault)
+	vmstat=$(cat_in c1 /proc/vmstat)
+	zoneinfo=$(cat_in c1 /proc/zoneinfo)
+	after=$(stat_of pgfault pgfault)
+	between "pgfault" "$before" "$after" "$(awk '$1 == "pgfault" { print $2 }' <<<"$vmstat")"
+	for key in "nr_file_pages cache file" "nr_inactive_file inactive_file inactive_file" "nr_anon_pages rss anon"; do
+		read -r name key <<<"$key"
+		# shellcheck disable=SC2086
+		want=$(stat_of $key)
+		between "$name" "$((want / page - 800))" "$((want / page + 800))" "$(awk -v name="$name" '$1 == name { print $2 }' <<<"$vmstat")"
+		between "$name in zoneinfo" "$((want / page - 800))" "$((want / page + 800))" "$(awk -v name="$name" '$1 == name { print $2 }' <<<"$zoneinfo")"
+	done
+	between "nr_file_pages, of 40 MiB" $((38 << 20 >> 12)) $((60 << 20 >> 12)) "$(($(awk '$1 == "nr_file_pages" { print $2 }' <<<"$vmstat") * page / 4096))"
+	between "nr_free_pages" "$(($(field meminfo MemFree:) - 3000))" "$(($(field meminfo MemFree:) + 3000))" "$(($(awk '$1 == "nr_free_pages" { print $2 }' <<<"$vmstat") * page / 1024))"
+	# The same I/O in both: sectors of 512 bytes, and KiB.
+	equal "pgpgout" "$(cat_in c1 /proc/diskstats | awk '{ sum += $10 } END { print int(sum / 2) }')" "$(field vmstat pgpgout)"
+	# Every key is the kernel's, in its order.
+	name=$(awk '{ print $1 }' <<<"$vmstat")
+	equal "keys of vmstat" "$name" "$(awk '{ print $1 }' /proc/vmstat | grep -xFf <(echo "$name"))"
+	equal "slabinfo" "$(head -2 /proc/slabinfo)" "$(cat_in c1 /proc/slabinfo)"
+	# What procps and busybox make of it.
+	run lab_exec c1 /bin/busybox free -k
+	((status == 0))
+}
+
+@test "pressure is the container's own, but only if the policy says so" {
+	start c1
+	equal "mounts without the policy's word" "" "$(awk '$5 == "/proc/pressure"' "/proc/$(lab_pid c1)/mountinfo")"
+	local dir
+	dir=$(awk -F: '$1 == 0 && $3 != "/" { print $3 }' "/proc/$(lab_pid c1)/cgroup")
+	lab_rm c1
+	if is_v1; then dir=/sys/fs/cgroup/unified$dir; else dir=/sys/fs/cgroup$dir; fi
+	set_policy 's/^enabled .*/&\npressure = true/'
+	start c1
+	if [[ ! -e $dir/cpu.pressure || $dir == */unified ]]; then
+		equal "mounts, where no cgroup has a pressure of its own" "" "$(awk '$5 == "/proc/pressure"' "/proc/$(lab_pid c1)/mountinfo")"
+		skip "the container has no pressure of its own here; and /proc/pressure was left alone"
+	fi
+	lab_exec c1 /bin/sh -c 'i=0; while [ $i -lt 200000 ]; do i=$((i+1)); done'
+	[[ $(cat_in c1 /proc/pressure/cpu) =~ ^some\ avg10=[0-9.]+\ avg60=[0-9.]+\ avg300=[0-9.]+\ total=[0-9]+ ]] || fail "$(cat_in c1 /proc/pressure/cpu)"
+	local own=0 host
+	own=$(cat_in c1 /proc/pressure/cpu | sed -n 's/^some.*total=//p')
+	host=$(sed -n 's/^some.*total=//p' /proc/pressure/cpu)
+	((own < host / 2)) || fail "cpu pressure $own us beside the machine's $host us"
+	run lab_exec c1 /bin/sh -c 'echo "some 150000 1000000" >/proc/pressure/cpu'
+	((status != 0)) || fail "a trigger can be set, and would never fire"
+}
+
 ##### Reading
 
 # bats test_tags=guest-soak
 @test "sendfile(2), which busybox's cat reads with, gets the whole file" {
 	start c1 --memory-limit 268435456
 	local file
-	for file in /proc/meminfo /proc/cpuinfo /proc/swaps /sys/devices/system/cpu/online; do
+	for file in /proc/meminfo /proc/cpuinfo /proc/swaps /proc/vmstat /sys/devices/system/cpu/online /sys/devices/system/cpu/cpu0/topology/core_id; do
 		equal "lines of $file by read and sendfile" same "$(lab_exec c1 /bin/sh -c '[ "$(dd if=$0 bs=64k status=none | wc -l)" = "$(cat $0 | wc -l)" ] && echo same' "$file")"
 	done
 	has "meminfo" "$(lab_exec c1 /bin/cat /proc/meminfo | tr -s ' ')" "MemTotal: 262144 kB" "MemAvailable:"
