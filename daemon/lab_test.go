@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -69,6 +70,8 @@ func (f fake) List(dst []string, directory string, _ time.Time) ([]string, error
 	switch directory {
 	case "cpu":
 		return append(dst, "online", "cpu0"), nil
+	case "cpu/cpu0":
+		return append(dst, "online", "node0"), nil
 	case "node":
 		return append(dst, "online"), nil
 	case "pressure":
@@ -364,6 +367,57 @@ func (l *lab) read(n int, r *ledger.Record) *readers {
 		})
 	}
 	return rs
+}
+
+// walk starts n readers that list a directory of a record, look up what is in it,
+// follow its links and read its files.
+func (l *lab) walk(n int, r *ledger.Record) *readers {
+	l.t.Helper()
+	rs := &readers{stop: make(chan struct{})}
+	directory := l.file(r.Key, "cpu")
+	for range n {
+		rs.group.Go(func() {
+			for {
+				select {
+				case <-rs.stop:
+					return
+				default:
+				}
+				start := time.Now()
+				err := walkOnce(directory, r.View.ID)
+				rs.note(time.Since(start), err)
+			}
+		})
+	}
+	return rs
+}
+
+func walkOnce(directory string, id uint64) error {
+	for path, want := range map[string]string{"": "cpu0 online", "/cpu0": "node0 online"} {
+		entries, err := os.ReadDir(directory + path)
+		if err != nil {
+			return err
+		}
+		var names []string
+		for _, e := range entries {
+			names = append(names, e.Name())
+		}
+		if got := strings.Join(names, " "); got != want {
+			return fmt.Errorf("%q has %q, want %q", path, got, want)
+		}
+	}
+	target, err := os.Readlink(directory + "/cpu0/node0")
+	if err != nil {
+		return err
+	}
+	if want := fmt.Sprintf("view %d cpu/cpu0/node0 ", id); !strings.HasPrefix(target, want) {
+		return fmt.Errorf("odd target %q", target)
+	}
+	b, err := readAll(directory+"/cpu0/online", 4096)
+	if err != nil {
+		return err
+	}
+	return checkContent(b, id, "cpu/cpu0/online")
 }
 
 // goOn checks that files are still read.

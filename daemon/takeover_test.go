@@ -23,7 +23,7 @@ func TestReadersNoticeNoKilledWorker(t *testing.T) {
 	r := l.add("c1", 0, l.self())
 	slow := l.add("c2", 2*time.Millisecond, l.self())
 	l.start()
-	rs, rs2 := l.read(6, r), l.read(2, slow)
+	rs, rs2, walkers := l.read(6, r), l.read(2, slow), l.walk(2, r)
 	kills, enough, pause := 0, 100, 58*time.Millisecond
 	if testing.Short() {
 		enough, pause = 20, 10*pause // where some workers come to serve in between
@@ -36,6 +36,7 @@ func TestReadersNoticeNoKilledWorker(t *testing.T) {
 	}
 	rs.end(l, patience)
 	rs2.end(l, patience)
+	walkers.end(l, patience)
 	st := l.status()
 	t.Logf("%d kills, %d requests, %d of them replayed", kills, st.Requests, st.Replayed)
 	if kills < 20 || st.Replayed == 0 {
