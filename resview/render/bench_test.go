@@ -52,6 +52,8 @@ func BenchmarkStat(b *testing.B)      { benchmark(b, "stat") }
 func BenchmarkCPUInfo(b *testing.B)   { benchmark(b, "cpuinfo") }
 func BenchmarkDiskstats(b *testing.B) { benchmark(b, "diskstats") }
 func BenchmarkLoadavg(b *testing.B)   { benchmark(b, "loadavg") }
+func BenchmarkVmstat(b *testing.B)    { benchmark(b, "vmstat") }
+func BenchmarkZoneinfo(b *testing.B)  { benchmark(b, "zoneinfo") }
 func BenchmarkSwaps(b *testing.B)     { benchmark(b, "swaps") }
 func BenchmarkCPUOnline(b *testing.B) { benchmark(b, "cpu-online") }
 

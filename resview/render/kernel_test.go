@@ -34,6 +34,16 @@ func TestKernelMemory(t *testing.T) {
 	const jitter = 6 * 1024 // the program itself, and what the kernel batches
 	within(t, "AnonPages", field(t, text, "AnonPages"), field(t, empty, "AnonPages")+65536, jitter)
 	within(t, "MemFree", field(t, text, "MemFree"), 262144-int(b.get("memory", "memory.usage_in_bytes")>>10), 1024)
+	vmstat, zoneinfo := b.render("vmstat"), b.render("zoneinfo")
+	pages := os.Getpagesize() >> 10
+	within(t, "nr_anon_pages", field(t, vmstat, "nr_anon_pages")*pages, field(t, text, "AnonPages"), jitter)
+	within(t, "nr_free_pages", field(t, vmstat, "nr_free_pages")*pages, field(t, text, "MemFree"), jitter)
+	if faults := field(t, vmstat, "pgfault"); faults < 100 { // huge pages take few
+		t.Errorf("%d faults for 64 MiB", faults)
+	}
+	if !strings.Contains(zoneinfo, fmt.Sprintf("managed  %d\n", 262144/pages)) {
+		t.Errorf("zoneinfo: %s", zoneinfo)
+	}
 
 	dir, err := os.MkdirTemp(".", "cache") // on a disk: /tmp may be a tmpfs
 	if err != nil {
@@ -221,6 +231,10 @@ func TestKernelDiskstats(t *testing.T) {
 	}
 	if len(row) != 20 || row[3] != "100" || row[5] != strconv.Itoa(100*65536/512) {
 		t.Errorf("100 reads of 64 KiB from %s show as:\n%s", name, text)
+	}
+	vmstat := b.render("vmstat")
+	if field(t, vmstat, "pgpgin") != 100*64 || field(t, vmstat, "pgpgout") != 0 {
+		t.Errorf("100 reads of 64 KiB show as:\n%s", vmstat)
 	}
 	if strings.Count(text, "\n") != 1 {
 		t.Errorf("other devices are shown:\n%s", text)

@@ -228,6 +228,7 @@ func FuzzHostFiles(f *testing.F) {
 	f.Add([]byte("processor\t: 0\nmodel name\t: x\n\nprocessor\t: 1\n"))
 	f.Add([]byte("MemTotal:       24684084 kB\nSwapTotal: 1 kB\n"))
 	f.Add([]byte("   7       0 loop0 0 0\n"))
+	f.Add([]byte("00000001,0000ff00\n"))
 	f.Add([]byte("829.62 1480.05\nbtime 1795193735\n"))
 	f.Fuzz(func(t *testing.T, text []byte) {
 		if info, err := parseCPUInfo(text); err == nil {
@@ -244,5 +245,12 @@ func FuzzHostFiles(f *testing.F) {
 		_, _ = parseUptime(text)
 		_, _ = parseBootTime(text)
 		_, _ = parseOnline(text)
+		_, _ = parseHugePageSize(text)
+		if ids, err := parseCPUMask(nil, text); err == nil && len(ids) > 0 {
+			again, err := parseCPUMask(nil, appendCPUMask(nil, ids, ids))
+			if err != nil || !slices.Equal(again, ids) {
+				t.Errorf("%q: %v came back as %v, %v", text, ids, again, err)
+			}
+		}
 	})
 }

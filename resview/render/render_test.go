@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -15,6 +16,7 @@ import (
 
 	"candor.dev/candor/cgroup"
 	"candor.dev/candor/ledger"
+	"candor.dev/candor/resview/layout"
 )
 
 // copied gives a container of a fixture whose files the test may change, and
@@ -252,10 +254,54 @@ func TestNoHostLineLeaks(t *testing.T) {
 		}
 		write(t, filepath.Join(proc, file), string(changed))
 	}
-	for _, file := range Names() {
+	// Of the CPUs below sys only constants are shown; of the nodes nothing is read.
+	nodes := filepath.Join(proc, "../sys/devices/system/node")
+	write(t, filepath.Join(nodes, "online"), "0-7\n")
+	write(t, filepath.Join(nodes, "node0/cpulist"), "0-63\n")
+	for _, name := range []string{"present", "possible", "offline", "isolated", "enabled"} {
+		write(t, filepath.Join(proc, "../sys/devices/system/cpu", name), "1-63\n")
+	}
+	for _, name := range []string{"topology/core_siblings_list", "cache/index3/shared_cpu_list"} {
+		write(t, filepath.Join(proc, "../sys/devices/system/cpu/cpu3", name), "0-63\n")
+	}
+	write(t, filepath.Join(proc, "../sys/devices/system/cpu/cpu3/topology/core_siblings"), "ffffffff,ffffffff\n")
+	for _, file := range paths(t, after, now) {
 		a, b := mustRender(t, before, file, now), mustRender(t, after, file, now.Add(time.Hour))
 		if a != b {
 			t.Errorf("%s follows the host:\n%s\n%s", file, a, b)
+		}
+	}
+}
+
+func TestFilesAgreeOnTheMemory(t *testing.T) {
+	for name := range fixtures() {
+		c := openFixture(t, name)
+		now := time.Unix(1800000000, 0)
+		meminfo, vmstat, zoneinfo := mustRender(t, c, "meminfo", now), mustRender(t, c, "vmstat", now), mustRender(t, c, "zoneinfo", now)
+		node := strings.ReplaceAll(mustRender(t, c, "node/node0/meminfo", now), "Node 0 ", "")
+		for _, key := range []string{"MemTotal", "MemFree", "Dirty", "Shmem", "AnonPages", "Mapped", "Slab", "Inactive(file)"} {
+			if a, b := field(t, meminfo, key), field(t, node, key); a != b {
+				t.Errorf("%s: %s: %d kB, the node's %d kB", name, key, a, b)
+			}
+		}
+		zone := func(key string) int {
+			m := regexp.MustCompile(`(?m)^ +` + key + ` +(\d+)$`).FindStringSubmatch(zoneinfo)
+			if m == nil {
+				t.Fatalf("no %s in:\n%s", key, zoneinfo)
+			}
+			n, _ := strconv.Atoi(m[1])
+			return n
+		}
+		if zone("managed") != field(t, meminfo, "MemTotal")/4 || zone("pages free") != field(t, meminfo, "MemFree")/4 {
+			t.Errorf("%s: zoneinfo %s\nmeminfo %s", name, zoneinfo, meminfo)
+		}
+		for key, want := range map[string]string{
+			"nr_free_pages": "MemFree", "nr_anon_pages": "AnonPages", "nr_mapped": "Mapped", "nr_shmem": "Shmem", "nr_dirty": "Dirty",
+			"nr_slab_unreclaimable": "SUnreclaim", "nr_active_file": "Active(file)",
+		} {
+			if got := field(t, vmstat, key); got != field(t, meminfo, want)/4 || got != zone(key) {
+				t.Errorf("%s: %s: %d in vmstat, %d in zoneinfo, %s %d kB", name, key, got, zone(key), want, field(t, meminfo, want))
+			}
 		}
 	}
 }
@@ -279,6 +325,46 @@ func TestFilesAgreeOnTheCPUs(t *testing.T) {
 		}
 		if a := fmt.Sprint(online); a != fmt.Sprint(stat) || a != fmt.Sprint(info) {
 			t.Errorf("%s: online %v, stat %v, cpuinfo %v", name, online, stat, info)
+		}
+		list := string(appendCPUOnline(nil, online))
+		for _, file := range []string{"cpu/online", "cpu/present", "cpu/possible", "node/node0/cpulist"} {
+			if got := mustRender(t, c, file, now); got != list {
+				t.Errorf("%s: %s says %q, online %q", name, file, got, list)
+			}
+		}
+		mask, err := parseCPUMask(nil, []byte(mustRender(t, c, "node/node0/cpumap", now)))
+		if err != nil || !slices.Equal(mask, online) {
+			t.Errorf("%s: cpumap %v, %v, online %v", name, mask, err, online)
+		}
+		for _, directory := range []string{"cpu", "node/node0"} {
+			names, err := c.List(nil, directory, now)
+			if err != nil {
+				t.Fatal(err)
+			}
+			names = slices.DeleteFunc(names, func(name string) bool { _, is := numbered(name, "cpu"); return !is })
+			if want := appendNumbered(nil, "cpu", online); !slices.Equal(names, want) {
+				t.Errorf("%s: %s has %v, want %v", name, directory, names, want)
+			}
+		}
+		// No list and no mask names a CPU that is not shown.
+		for _, file := range paths(t, c, now) {
+			node, ok := c.host.layout.Find(file)
+			if !ok || node.Kind() != layout.CPUList && node.Kind() != layout.CPUMask {
+				continue
+			}
+			parse := cgroup.ParseList
+			if node.Kind() == layout.CPUMask {
+				parse = parseCPUMask
+			}
+			ids, err := parse(nil, []byte(mustRender(t, c, file, now)))
+			if err != nil || len(ids) == 0 {
+				t.Errorf("%s: %s: %v, %v", name, file, ids, err)
+			}
+			for _, id := range ids {
+				if !slices.Contains(online, id) {
+					t.Errorf("%s: %s names CPU %d", name, file, id)
+				}
+			}
 		}
 	}
 }
