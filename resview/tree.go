@@ -325,7 +325,7 @@ func (t *tree) find(p location, name string, alive func()) (attributes, time.Dur
 	if !slices.Contains(names, name) {
 		return attributes{}, 0, unix.ENOENT
 	}
-	valid := time.Duration(forever)
+	valid := forever
 	if t.layout.OfCPU(n) { // they follow quota and cpuset
 		valid = contentAge
 	}

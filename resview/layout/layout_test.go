@@ -76,7 +76,7 @@ func TestWhatIsNoPath(t *testing.T) {
 			t.Errorf("%q: %+v", path, n)
 		}
 	}
-	for _, number := range []uint64{511, 1<<13 | 0, 1<<9 | 12, 1 << 26, ^uint64(0)} {
+	for _, number := range []uint64{511, 1 << 13, 1<<9 | 12, 1 << 26, ^uint64(0)} {
 		if n, ok := l.Node(number); ok {
 			t.Errorf("%d: %+v, %s", number, n, l.Path(n))
 		}

@@ -143,7 +143,10 @@ func TestVmstat(t *testing.T) {
 	}{
 		{
 			"pages of 4 KiB", 4096, 2 * mib, known,
-			[]string{"nr_anon_pages 2048\n", "nr_anon_transparent_hugepages 2\n", "nr_kernel_stack 64\n", "pgpgin 3\n", "pgpgout 5\n", "oom_kill 124\n", "pgfault 112\n"},
+			[]string{
+				"nr_anon_pages 2048\n", "nr_anon_transparent_hugepages 2\n", "nr_kernel_stack 64\n",
+				"pgpgin 3\n", "pgpgout 5\n", "oom_kill 124\n", "pgfault 112\n",
+			},
 			[]string{"pgscan", "workingset_refault_anon"},
 		},
 		{
@@ -152,7 +155,8 @@ func TestVmstat(t *testing.T) {
 			nil,
 		},
 		{
-			"a kernel that counts nothing, without huge pages", 4096, 0, cgroup.MemoryEvents{},
+			"a kernel that counts nothing, without huge pages", 4096, 0,
+			cgroup.MemoryEvents{},
 			[]string{"pswpin 0\npswpout 0\npgfault 0\npgmajfault 0\n"},
 			[]string{"hugepages", "oom_kill", "workingset", "pgscan"},
 		},
