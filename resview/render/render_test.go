@@ -327,10 +327,14 @@ func TestFilesAgreeOnTheCPUs(t *testing.T) {
 			t.Errorf("%s: online %v, stat %v, cpuinfo %v", name, online, stat, info)
 		}
 		list := string(appendCPUOnline(nil, online))
-		for _, file := range []string{"cpu/online", "cpu/present", "cpu/possible", "node/node0/cpulist"} {
+		for _, file := range []string{"cpu/online", "cpu/present", "node/node0/cpulist"} {
 			if got := mustRender(t, c, file, now); got != list {
 				t.Errorf("%s: %s says %q, online %q", name, file, got, list)
 			}
+		}
+		possible, err := cgroup.ParseList(nil, []byte(mustRender(t, c, "cpu/possible", now)))
+		if err != nil || possible[0] != 0 || len(possible) <= slices.Max(online) {
+			t.Errorf("%s: possible %v, %v, online %v", name, possible, err, online)
 		}
 		mask, err := parseCPUMask(nil, []byte(mustRender(t, c, "node/node0/cpumap", now)))
 		if err != nil || !slices.Equal(mask, online) {

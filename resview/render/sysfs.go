@@ -86,7 +86,7 @@ func (c *Container) renderPath(dst []byte, file string, now time.Time) ([]byte, 
 		return dst, err
 	}
 	if top == cpuDirectory {
-		return c.renderCPU(dst, below, s.shown, node.Kind())
+		return c.renderCPU(dst, below, s, node.Kind())
 	}
 	return c.renderNode(dst, below, s.shown, now)
 }
@@ -146,14 +146,26 @@ func (c *Container) listCPU(dst []string, below string, shown []int) ([]string, 
 	return dst, nil
 }
 
-func (c *Container) renderCPU(dst []byte, below string, shown []int, kind layout.Kind) ([]byte, error) {
+func (c *Container) renderCPU(dst []byte, below string, s *scratch, kind layout.Kind) ([]byte, error) {
+	shown := s.shown
 	rest, known := ofShownCPU(below, shown)
 	if !known {
 		return dst, fs.ErrNotExist
 	}
 	switch below {
-	case "online", "present", "possible", "enabled":
+	case "online", "present", "enabled":
 		return appendCPUOnline(dst, shown), nil
+	case "possible":
+		// The bound of the ids that a task can meet, which a quota does not lower:
+		// allocators make their tables by it, and look in them by the CPU they run on
+		// (rseq(2), sched_getcpu(3); rr-debugger/rr#3105). With fewer they would write
+		// behind the table.
+		last := s.allowed[len(s.allowed)-1]
+		if last == 0 {
+			return append(dst, "0\n"...), nil
+		}
+		dst = append(dst, "0-"...)
+		return append(strconv.AppendInt(dst, int64(last), 10), '\n'), nil
 	case "offline", "isolated":
 		return append(dst, '\n'), nil
 	}

@@ -174,7 +174,9 @@ one_story() {
 		' sh "$cpus"
 	) || fail "$all" || return
 	value() { awk -v key="$1" '$1 == key { $1 = ""; print substr($0, 2) }' <<<"$all"; }
-	for f in online present possible; do equal "$f" "$cpus" "$(value "cpu/$f" | numbers)" || return; done
+	for f in online present; do equal "$f" "$cpus" "$(value "cpu/$f" | numbers)" || return; done
+	# Every CPU that a task can be on is possible, whatever the quota.
+	for id in $(sed -n 's/^Cpus_allowed_list:\s*//p' "/proc/$(lab_pid c1)/status" | numbers); do has "possible" " $(value cpu/possible | numbers) " " $id " || return; done
 	for f in offline isolated; do equal "$f" "" "$(value "cpu/$f")" || return; done
 	for f in directories stat cpuinfo; do equal "$f" "$cpus" "$(value "$f")" || return; done
 	equal "nproc --all" "$(wc -w <<<"$cpus")" "$(value count)" || return
