@@ -43,6 +43,7 @@ total_is() { [[ $(field meminfo MemTotal:) == "$1" ]]; }
 
 ##### Numbers
 
+# bats test_tags=guest-soak
 @test "meminfo agrees with the cgroup's own files" {
 	lab_run candor c1 --detach --null-io --memory-limit 268435456 -- \
 		/bin/sh -c 'dd if=/dev/zero of=/tmp/fill bs=1M count=40 conv=fsync 2>/dev/null; x=$(head -c 20000000 /dev/zero | tr "\0" x); touch /tmp/filled; sleep 600; :'
@@ -105,6 +106,7 @@ online_is() { [[ $(cat_in c1 /sys/devices/system/cpu/online) == "$1" ]]; }
 	equal "getconf-like count" 1 "$(cat_in c1 /sys/devices/system/cpu/online | tr ',' '\n' | awk -F- '{ n += NF > 1 ? $2 - $1 + 1 : 1 } END { print n }')"
 }
 
+# bats test_tags=guest-soak
 @test "cpu time in stat is the container's own" {
 	lab_run candor c1 --detach --null-io --cpu-quota 100000 --cpu-period 100000 -- /bin/sh -c 'i=0; while [ $i -lt 300000 ]; do i=$((i+1)); done; sleep 600'
 	sleep 2
@@ -208,6 +210,7 @@ one_story() {
 	one_story 0
 }
 
+# bats test_tags=guest-soak
 @test "below the CPUs are the machine's constants, and nothing that counts or could be written" {
 	start c1 --cpuset-cpus 0
 	local dir=/sys/devices/system/cpu f
@@ -225,6 +228,7 @@ one_story() {
 	equal "find" whole "$output"
 }
 
+# bats test_tags=guest-soak
 @test "vmstat and zoneinfo agree with the cgroup's own files" {
 	lab_run candor c1 --detach --null-io --memory-limit 268435456 -- \
 		/bin/sh -c 'dd if=/dev/zero of=/tmp/fill bs=1M count=40 conv=fsync 2>/dev/null; x=$(head -c 20000000 /dev/zero | tr "\0" x); touch /tmp/filled; sleep 600; :'
@@ -259,6 +263,7 @@ one_story() {
 	((status == 0))
 }
 
+# bats test_tags=guest-soak
 @test "pressure is the container's own, but only if the policy says so" {
 	start c1
 	equal "mounts without the policy's word" "" "$(awk '$5 == "/proc/pressure"' "/proc/$(lab_pid c1)/mountinfo")"
