@@ -148,9 +148,20 @@ bench-vf: setup-test ## attach and give-back of a VF, in the test guest (BENCH_S
 	@scripts/tools.sh cni
 	@bench/guest.sh
 
+.PHONY: test-truth
+test-truth: setup-soak tools build ## what free, top, ps, Python and an exporter say in a container under known loads
+	@bats --print-output-on-failure tests/truth
+
+.PHONY: setup-soak
+setup-soak:
+ifneq ($(SETUP),no)
+	@scripts/setup.sh soak
+endif
+
 .PHONY: soak
-soak: tools build ## 500 containers at four NICs, kills for MINUTES (10), the whole crash matrix, the guest's long tests
+soak: setup-soak tools build ## 500 containers at four NICs, a minute of known load, kills for MINUTES (10), the whole crash matrix, the guest's long tests
 	@CANDOR_CHURN=500 bats --print-output-on-failure tests/bats/09-churn.bats
+	@CANDOR_TRUTH_SECONDS=60 bats --print-output-on-failure tests/truth
 	@tests/soak/run.sh
 	@CANDOR_CRASH=all go test -v -count 1 -timeout 60m ./tests/crash
 	@tests/guest/test.sh --soak

@@ -3,7 +3,7 @@
 # where it is missing or too old. Says first what it is going to install; does
 # nothing, in a fraction of a second, when all of it is there.
 #
-#   scripts/setup.sh [build|demo|test|bench]...     (default: demo)
+#   scripts/setup.sh [build|demo|test|soak|bench]...     (default: demo)
 set -euo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -36,8 +36,9 @@ wanted_packages() {
 		build) printf '%s\n' "${PACKAGES_BUILD[@]}" ;;
 		demo) printf '%s\n' "${PACKAGES_BUILD[@]}" "${PACKAGES_DEMO[@]}" ;;
 		test) printf '%s\n' "${PACKAGES_BUILD[@]}" "${PACKAGES_DEMO[@]}" "${PACKAGES_TEST[@]}" ;;
+		soak) printf '%s\n' "${PACKAGES_BUILD[@]}" "${PACKAGES_DEMO[@]}" "${PACKAGES_TEST[@]}" "${PACKAGES_SOAK[@]}" ;;
 		bench) printf '%s\n' "${PACKAGES_BUILD[@]}" "${PACKAGES_DEMO[@]}" "${PACKAGES_BENCH[@]}" ;;
-		*) die "no such group: $group (build, demo, test, bench)" ;;
+		*) die "no such group: $group (build, demo, test, soak, bench)" ;;
 		esac
 	done | sort -u
 }
@@ -48,6 +49,25 @@ missing_packages() {
 	installed=$(dpkg-query -W -f='${db:Status-Status} ${Package}\n' "$@" 2>/dev/null | sed -n 's/^installed //p' | sort -u) || true
 	comm -23 <(printf '%s\n' "$@" | sort -u) <(printf '%s\n' "$installed")
 }
+
+# unpacked_packages GROUP... prints the packages that are not to be installed but
+# unpacked, below $unpacked.
+unpacked=${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/candor
+unpacked_packages() {
+	if [[ " $* " == *" soak "* ]]; then printf '%s\n' "${PACKAGES_SOAK_UNPACKED[@]}"; fi
+}
+
+# unpack PACKAGE: whole or not at all.
+unpack() (
+	mkdir -p "$unpacked"
+	work=$(mktemp -d "$unpacked/unpack.XXXXXX")
+	trap 'rm -rf "$work"' EXIT
+	cd "$work"
+	# root: apt's own user may not write here.
+	apt download -o APT::Sandbox::User=root "$1"
+	dpkg-deb -x ./*.deb root
+	mv -T root "$unpacked/$1"
+)
 
 # go_version prints the version of the Go in the path ("1.24.3"), or nothing. It
 # asks for the installed one, not for the toolchain that go.mod would fetch.
@@ -104,22 +124,28 @@ main() {
 		die "this is for Debian 12 or newer. Elsewhere install Go $GO_MINIMUM or newer and $(wanted_packages "$@" | paste -sd' '), and give SETUP=no to make"
 	fi
 
-	local packages missing=() need_go=no have
+	local packages missing=() wanted to_unpack=() need_go=no have
 	mapfile -t packages < <(wanted_packages "$@")
 	mapfile -t missing < <(missing_packages "${packages[@]}")
+	# Only root runs the tests that use them, from its own cache.
+	while read -r wanted; do
+		[[ $EUID -ne 0 || -d $unpacked/$wanted ]] || to_unpack+=("$wanted")
+	done < <(unpacked_packages "$@")
 	have=$(go_version)
 	at_least "$have" "$GO_MINIMUM" || need_go=yes
-	if ((${#missing[@]} == 0)) && [[ $need_go == no ]]; then
+	if ((${#missing[@]} + ${#to_unpack[@]} == 0)) && [[ $need_go == no ]]; then
 		say "nothing to install (Go $have)"
 		return
 	fi
 
 	say "going to install:"
 	if ((${#missing[@]})); then say "  from Debian: ${missing[*]}"; fi
+	if ((${#to_unpack[@]})); then say "  nothing, but to unpack in $unpacked: ${to_unpack[*]}"; fi
 	if [[ $need_go == yes ]]; then say "  Go: ${have:-none} here, $GO_MINIMUM or newer needed; from Debian, its backports where the release's is older"; fi
 	[[ $EUID -eq 0 ]] || die "that takes root; nothing was changed"
 	apt update
 	if ((${#missing[@]})); then apt install -y --no-install-recommends "${missing[@]}"; fi
+	for wanted in "${to_unpack[@]}"; do unpack "$wanted"; done
 	if [[ $need_go == yes ]]; then install_go; fi
 	say "done (Go $(go_version))"
 }

@@ -18,4 +18,7 @@ GO_MINIMUM=1.21
 PACKAGES_BUILD=(ca-certificates gcc git libc6-dev libseccomp-dev make pkg-config)
 PACKAGES_DEMO=(busybox-static ethtool iperf3 iproute2 iputils-ping jq nftables)
 PACKAGES_TEST=(bats debian-archive-keyring debootstrap e2fsprogs procps shellcheck strace xz-utils)
+PACKAGES_SOAK=(python3-minimal)
+# Only unpacked, for one program of theirs: installed, they would start a service.
+PACKAGES_SOAK_UNPACKED=(prometheus-node-exporter)
 PACKAGES_BENCH=(hyperfine lxcfs)

@@ -6,21 +6,6 @@
 
 load helpers
 
-# group CONTROLLER PID: the directory of a process's cgroup, v1 or v2.
-group() {
-	local line
-	while IFS=: read -r _ controllers path; do
-		line=",$controllers,"
-		if [[ $line == *",$1,"* ]]; then
-			printf '%s%s\n' "$(awk -v c="$1" '{ n = split($NF, o, ","); for (i = 1; i <= n; i++) if (o[i] == c) { print $5; exit } }' /proc/self/mountinfo)" "$path"
-			return
-		fi
-	done <"/proc/$2/cgroup"
-	awk -F: '$1 == 0 { print "/sys/fs/cgroup" $3 }' "/proc/$2/cgroup"
-}
-
-is_v1() { [[ -d /sys/fs/cgroup/memory && -d /sys/fs/cgroup/cpu ]]; }
-
 # set_memory BYTES, set_cpus N: what an engine's update writes.
 set_memory() {
 	local dir
