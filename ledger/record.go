@@ -54,6 +54,8 @@ type Record struct {
 	// NICs came from and go back to.
 	Netns     Namespace `json:"netns,omitzero"`
 	HostNetns Namespace `json:"host_netns,omitzero"`
+	// HostIsPid1s says that HostNetns is pid 1's, which is not pinned.
+	HostIsPid1s bool `json:"host_is_pid1s,omitempty"`
 	// SandboxID is the pod's sandbox, for the containers of a pod.
 	SandboxID string  `json:"sandbox_id,omitempty"`
 	NICs      []NIC   `json:"nics,omitempty"`

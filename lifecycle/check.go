@@ -178,7 +178,7 @@ func (n *Node) checkPins(r *ledger.Record) ([]ledger.Difference, error) {
 		{r.Key, "pin of the container's network namespace", r.Netns},
 		{hostPin(r.Key), "pin of the host's network namespace", r.HostNetns},
 	} {
-		if pin.name == hostPin(r.Key) && isPid1s(pin.want) {
+		if pin.name == hostPin(r.Key) && r.HostIsPid1s {
 			continue
 		}
 		ns, err := n.openPin(pin.name)

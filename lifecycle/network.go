@@ -75,7 +75,7 @@ func (n *Node) AttachNetwork(ctx context.Context, c Container, p *policy.Policy,
 	}
 	a.record = &ledger.Record{
 		Key: ledger.Key(c.ID, c.Bundle), ID: c.ID, Bundle: c.Bundle, Caller: caller, State: ledger.Intent,
-		Created: time.Now().UTC(), BootID: n.bootID, Owner: owner, Netns: target.ID(), HostNetns: host.ID(),
+		Created: time.Now().UTC(), BootID: n.bootID, Owner: owner, Netns: target.ID(), HostNetns: host.ID(), HostIsPid1s: isPid1s(host.ID()),
 		SandboxID: c.Spec.Sandbox(),
 	}
 	if req.EgressLimit != 0 {
@@ -302,7 +302,7 @@ func heldBy(r *ledger.Record) string {
 // pin keeps the namespaces that the NICs are to be found in, and to go back to.
 func (a *attachment) pin() error {
 	pins := []statedir.Pin{{Name: a.record.Key, Netns: a.target.File()}}
-	if !isPid1s(a.record.HostNetns) {
+	if !a.record.HostIsPid1s {
 		pins = append(pins, statedir.Pin{Name: hostPin(a.record.Key), Netns: a.host.File()})
 	}
 	return statedir.PinNetns(a.node.StateDir, pins...)

@@ -101,8 +101,8 @@ func isHostNetns(owner ledger.Process, ns, host *nic.Namespace) (bool, error) {
 }
 
 // isPid1s reports whether a network namespace is known to be pid 1's, which lives as
-// long as the node and so needs no pin. Of pid 1's nothing is known to a root that
-// lacks one of its capabilities.
+// long as anything that could give a NIC back to it, and so needs no pin. Of pid 1's
+// nothing is known to a root that lacks one of its capabilities.
 func isPid1s(ns ledger.Namespace) bool {
 	var st unix.Stat_t
 	err := unix.Stat("/proc/1/ns/net", &st)

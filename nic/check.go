@@ -49,11 +49,14 @@ func Check(host, inside *Namespace, rec *ledger.NIC) ([]ledger.Difference, error
 	if !hasName(link, rec.TransientName) && keepsAltNames() {
 		differs("altname "+rec.TransientName, "without it")
 	}
-	if mac := attrs.HardwareAddr.String(); rec.Kind == kindHostNIC && mac != rec.MAC {
-		differs("with the MAC "+rec.MAC, "with "+mac)
+	if want, mac := macInside(rec), attrs.HardwareAddr.String(); want != "" && mac != want {
+		differs("with the MAC "+want, "with "+mac)
 	}
 	if err := checkPFHas(host, rec, differs); err != nil {
 		return nil, fmt.Errorf("look at nic %s: %w", labelOf(rec), err)
+	}
+	if rec.Given != nil && attrs.MTU != rec.Given.MTU {
+		differs(fmt.Sprintf("with an MTU of %d", rec.Given.MTU), fmt.Sprintf("with %d", attrs.MTU))
 	}
 	if attrs.Flags&net.FlagUp == 0 {
 		differs("up", "down") // and so without routes
@@ -65,14 +68,24 @@ func Check(host, inside *Namespace, rec *ledger.NIC) ([]ledger.Difference, error
 	return found, nil
 }
 
-// checkGiven compares what a NIC has in the container with what it was given.
+// macInside is the MAC that a NIC was given for the container, "" where it is not
+// known: a VF that nobody gave one may draw another whenever it is reset.
+func macInside(rec *ledger.NIC) string {
+	switch vf := rec.VF; {
+	case vf == nil:
+		return rec.MAC
+	case wasRefused(vf, "mac"):
+		return ""
+	default:
+		return vf.Set.MAC
+	}
+}
+
+// checkGiven compares addresses and routes in the container with those given.
 func checkGiven(inside *Namespace, link netlink.Link, rec *ledger.NIC, differs func(expected, actual string)) error {
 	given := rec.Given
 	if given == nil {
 		return nil
-	}
-	if mtu := link.Attrs().MTU; mtu != given.MTU {
-		differs(fmt.Sprintf("with an MTU of %d", given.MTU), fmt.Sprintf("with %d", mtu))
 	}
 	addresses, err := inside.addresses(link.Attrs().Index)
 	if err != nil {

@@ -76,6 +76,18 @@ func TestCheckNamesWhatDiffers(t *testing.T) {
 	}
 }
 
+// Without addresses nothing looks at the NIC again once it has its MTU.
+func TestCheckOfANICWithAnMTUAndNoAddress(t *testing.T) {
+	t.Parallel()
+	l := newLab(t, "veth")
+	l.up()
+	rec := l.snapshot()
+	l.mustAttach(rec, Config{MTU: 1400})
+	if got := l.check(rec); got != "" {
+		t.Errorf("as attached: %s", got)
+	}
+}
+
 func withoutLosses(differences string) (rest string) {
 	for line := range strings.Lines(differences + "\n") {
 		if !strings.Contains(line, "is without it") {

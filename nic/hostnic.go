@@ -1,6 +1,7 @@
 package nic
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -141,7 +142,7 @@ func (a *attach) run(ctx context.Context) (err error) {
 			a.passed(s.name)
 		}
 	}
-	a.given.MTU = a.link.Attrs().MTU
+	a.given.MTU = cmp.Or(a.cfg.MTU, a.rec.MTU)
 	a.rec.Given = &a.given
 	return nil
 }

@@ -61,6 +61,29 @@ func (n *Namespace) request(kind, flags int) *nl.NetlinkRequest {
 	return req
 }
 
+// linkMessage asks for a link and returns the answer as the kernel wrote it: struct
+// ifinfomsg and attributes. extended are the parts that have to be asked for
+// (RTEXT_FILTER_*), 0 for none.
+func (n *Namespace) linkMessage(index int, extended uint32) ([]byte, error) {
+	req := n.request(unix.RTM_GETLINK, unix.NLM_F_ACK)
+	msg := nl.NewIfInfomsg(unix.AF_UNSPEC)
+	msg.Index = int32(index)
+	req.AddData(msg)
+	if extended != 0 {
+		req.AddData(nl.NewRtAttr(unix.IFLA_EXT_MASK, nl.Uint32Attr(extended)))
+	}
+	answers, err := req.Execute(unix.NETLINK_ROUTE, 0)
+	if err != nil {
+		return nil, fmt.Errorf("look at interface %d: %w", index, err)
+	}
+	for _, m := range answers {
+		if len(m) >= unix.SizeofIfInfomsg {
+			return m, nil
+		}
+	}
+	return nil, fmt.Errorf("look at interface %d: the kernel says nothing of it", index)
+}
+
 // move puts the link into another namespace, where it gets the given name, and
 // the given index where that is not 0 and free there. A driver that is still busy
 // with going down gets some time.

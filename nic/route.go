@@ -178,7 +178,10 @@ func prefixOf(n *net.IPNet) netip.Prefix {
 	if n == nil {
 		return netip.Prefix{}
 	}
-	a, _ := netip.AddrFromSlice(n.IP) // IPv4's default is one of 16 bytes
-	bits, _ := n.Mask.Size()
-	return netip.PrefixFrom(a.Unmap(), bits)
+	a, _ := netip.AddrFromSlice(n.IP)
+	bits, size := n.Mask.Size()
+	if size == 32 {
+		a = a.Unmap() // IPv4's default comes with 16 bytes
+	}
+	return netip.PrefixFrom(a, bits)
 }

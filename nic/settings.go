@@ -76,26 +76,17 @@ func (r *restore) settings() {
 // broadcast asks for the link's broadcast address, which the netlink package
 // does not read.
 func (n *Namespace) broadcast(index int) (net.HardwareAddr, error) {
-	req := n.request(unix.RTM_GETLINK, unix.NLM_F_ACK)
-	msg := nl.NewIfInfomsg(unix.AF_UNSPEC)
-	msg.Index = int32(index)
-	req.AddData(msg)
-	answers, err := req.Execute(unix.NETLINK_ROUTE, 0)
+	message, err := n.linkMessage(index, 0)
+	if err != nil {
+		return nil, err
+	}
+	attrs, err := nl.ParseRouteAttr(message[unix.SizeofIfInfomsg:])
 	if err != nil {
 		return nil, fmt.Errorf("look at interface %d: %w", index, err)
 	}
-	for _, m := range answers {
-		if len(m) < unix.SizeofIfInfomsg {
-			continue
-		}
-		attrs, err := nl.ParseRouteAttr(m[unix.SizeofIfInfomsg:])
-		if err != nil {
-			return nil, fmt.Errorf("look at interface %d: %w", index, err)
-		}
-		for _, a := range attrs {
-			if a.Attr.Type == unix.IFLA_BROADCAST {
-				return net.HardwareAddr(a.Value), nil
-			}
+	for _, a := range attrs {
+		if a.Attr.Type == unix.IFLA_BROADCAST {
+			return net.HardwareAddr(a.Value), nil
 		}
 	}
 	return nil, nil

@@ -78,8 +78,8 @@ func shown(touched ledger.VFSettings, info netlink.VfInfo) (now ledger.VFSetting
 	if touched.SpoofCheck != nil {
 		now.SpoofCheck = &info.Spoofchk
 	}
-	if touched.Trust != nil {
-		on := info.Trust == 1 // all ones where the driver has none
+	if touched.Trust != nil && info.Trust <= 1 { // all ones where the driver has none
+		on := info.Trust == 1
 		now.Trust = &on
 	}
 	if states := linkStates(); touched.LinkState != "" && info.LinkState < uint32(len(states)) {
@@ -121,7 +121,11 @@ func MACTaken(host *Namespace, vf VF, mac net.HardwareAddr) (string, error) {
 		}
 	}
 	if pf := pfLinkOf(links, vf.PF); pf != nil {
-		for _, other := range pf.Attrs().Vfs {
+		others, err := host.vfsOf(pf)
+		if err != nil {
+			return "", err
+		}
+		for _, other := range others {
 			if other.ID != vf.Index && bytes.Equal(other.Mac, mac) {
 				return fmt.Sprintf("VF %d of %s", other.ID, pf.Attrs().Name), nil
 			}
@@ -144,43 +148,6 @@ func (a *attach) checkPF() error {
 		return fmt.Errorf("mtu %d: its PF %s has one of %d", a.cfg.MTU, pf.Attrs().Name, pf.Attrs().MTU)
 	}
 	return nil
-}
-
-// vfInfo returns a PF's interface and what it says of one of its VFs.
-func (n *Namespace) vfInfo(device string, index int) (netlink.Link, netlink.VfInfo, error) {
-	links, err := n.links()
-	if err != nil {
-		return nil, netlink.VfInfo{}, err
-	}
-	pf := pfLinkOf(links, device)
-	if pf == nil {
-		return nil, netlink.VfInfo{}, fmt.Errorf("the PF %s has no interface on the host: its VFs' settings cannot be reached", device)
-	}
-	info, err := infoOf(pf, index)
-	return pf, info, err
-}
-
-// infoOf returns what a PF said of one of its VFs when it was looked at.
-func infoOf(pf netlink.Link, index int) (netlink.VfInfo, error) {
-	// A driver may list fewer than there are (sriov-cni#106).
-	for _, info := range pf.Attrs().Vfs {
-		if info.ID == index {
-			return info, nil
-		}
-	}
-	return netlink.VfInfo{}, fmt.Errorf("the PF %s does not list its VF %d", pf.Attrs().Name, index)
-}
-
-// vfInfoAgain is what the PF says now.
-func (n *Namespace) vfInfoAgain(pf netlink.Link, index int) (netlink.VfInfo, error) {
-	now, err := n.linkByIndex(pf.Attrs().Index)
-	if err == nil && now == nil {
-		err = fmt.Errorf("the PF %s has gone", pf.Attrs().Name)
-	}
-	if err != nil {
-		return netlink.VfInfo{}, err
-	}
-	return infoOf(now, index)
 }
 
 // vfSetting is one setting that a PF can be told of a VF.
@@ -292,7 +259,7 @@ func (n *Namespace) tellPF(ctx context.Context, device string, index int, want l
 	}
 	list := n.vfSettings(index, want)
 	for end := time.Now().Add(vfSettle); ; {
-		if now, err = n.vfInfoAgain(pf, index); err != nil {
+		if now, err = n.infoOf(pf, index); err != nil {
 			return nil, err
 		}
 		waits := slices.ContainsFunc(list, func(s vfSetting) bool { return failed[s.name] == nil && !s.is(now) })
@@ -309,10 +276,7 @@ func (n *Namespace) tellPF(ctx context.Context, device string, index int, want l
 			continue
 		}
 		driver, _, noDriver := driverOf(n, pf.Attrs().Name)
-		if noDriver != nil {
-			return nil, noDriver
-		}
-		refused = append(refused, &SettingError{Setting: s.name, PF: pf.Attrs().Name, Driver: driver, Err: err})
+		refused = append(refused, &SettingError{Setting: s.name, PF: pf.Attrs().Name, Driver: driver, Err: errors.Join(err, noDriver)})
 	}
 	return refused, nil
 }
@@ -417,10 +381,10 @@ func (n *Namespace) reset(link netlink.Link) error {
 // VLAN for a moment. What fails here [restoreVF] tries again, and says so.
 func tellMACEarly(host *Namespace, rec *ledger.NIC) {
 	vf := rec.VF
-	if vf == nil || vf.Set.MAC == "" {
+	if vf == nil || vf.Set.MAC == "" || wasRefused(vf, "mac") {
 		return
 	}
-	pf, _, err := host.vfInfo(vf.PF, vf.Index)
+	pf, err := host.pfOf(vf.PF)
 	mac, bad := net.ParseMAC(vf.Before.MAC)
 	if err == nil && bad == nil {
 		_ = host.handle.LinkSetVfHardwareAddr(pf, vf.Index, mac)

@@ -179,6 +179,7 @@ load helpers
 	want_all_back 2
 }
 
+# bats test_tags=guest-soak
 @test "a container that ends by itself gives the NIC back when its task is deleted" {
 	lab_run candor c1 --detach --null-io --annotation "$(nic "ip=$LAB_SUBNET.5/24")" -- /bin/true
 	lab_wait 5 lab_ctr task rm c1

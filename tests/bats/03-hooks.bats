@@ -302,6 +302,7 @@ wants_own_config() {
 	untouched
 }
 
+# bats test_tags=guest-soak
 @test "runc alone, with each hook written twice into config.json: all is done once" {
 	local bundle
 	bundle=$(nic_bundle twice --arg bin "$LAB_BIN" --arg config "$LAB_CONFIG" --arg caller "containerd:$LAB_NS" '

@@ -201,6 +201,7 @@ needs_strace() {
 
 ##### The shim, containerd
 
+# bats test_tags=guest-soak
 @test "kill -9 of the shim: containerd cleans up, the NIC is back" {
 	local flags pid
 	mapfile -t flags < <(ask_all)
@@ -469,6 +470,7 @@ start_again() {
 	start c1 --annotation "$(nic "ip=$LAB_SUBNET.6/24")"
 }
 
+# bats test_tags=guest-soak
 @test "the same id and bundle again right after a kill -9; the old one's late poststop touches nothing" {
 	local bundle old
 	bundle=$(nic_bundle same)

@@ -178,6 +178,7 @@ one_story() {
 	equal "the node's memory" "$(value meminfo)" "$(value node/memory)"
 }
 
+# bats test_tags=guest-soak
 @test "all files tell the same CPUs and the same memory: a cpuset, a quota, neither" {
 	(($(nproc) == 2)) || skip "written for two CPUs"
 	start c1 --cpuset-cpus 1 --memory-limit 268435456

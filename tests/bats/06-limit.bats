@@ -82,6 +82,7 @@ listening() { lab_peer ss -Hltn sport = :5201 | grep -q .; }
 	equal "net1" 50000000 "$(rate_in c1 net1)"
 }
 
+# bats test_tags=guest-soak
 @test "a limit without a NIC, on the veth of a namespace that others made; taken off again" {
 	ip netns add "$LAB_ID-cni"
 	ip -n "$LAB_ID-cni" link add eth0 type veth peer name hosts netns "$LAB_ID-node"
@@ -101,6 +102,7 @@ listening() { lab_peer ss -Hltn sport = :5201 | grep -q .; }
 	ip netns del "$LAB_ID-cni"
 }
 
+# bats test_tags=guest-soak
 @test "a qdisc that somebody else put on the device is not replaced" {
 	ip netns add "$LAB_ID-cni"
 	ip -n "$LAB_ID-cni" link add eth0 type veth peer name hosts netns "$LAB_ID-node"
@@ -130,6 +132,7 @@ listening() { lab_peer ss -Hltn sport = :5201 | grep -q .; }
 	lab_exec c1 /bin/ping -c 1 -W 3 "$LAB_PEER_IP"
 }
 
+# bats test_tags=guest-soak
 @test "the container cannot lift its limit" {
 	start c1 --annotation "$(nic "ip=$LAB_SUBNET.5/24")" --annotation candor.dev/egress-limit=50M
 	run lab_exec c1 /sbin/ip link set net0 down

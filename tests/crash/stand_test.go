@@ -202,7 +202,7 @@ func (s *stand) lookAtNetwork() []string {
 }
 
 // noQdisc is the queue of a link that is down, which nothing can use.
-var noQdisc = regexp.MustCompile(`qdisc \S+ state DOWN`)
+var noQdisc = regexp.MustCompile(`qdisc (noop|noqueue|mq|fq_codel|pfifo_fast) state DOWN`)
 
 // downIsDown takes out of a link's line what says how it came to be down.
 func downIsDown(line string) string {

@@ -239,7 +239,9 @@ type syscallInfo struct {
 func (t *tracer) atSyscall(thread int) error {
 	var info syscallInfo
 	if _, _, errno := unix.Syscall6(unix.SYS_PTRACE, unix.PTRACE_GET_SYSCALL_INFO, uintptr(thread),
-		unsafe.Sizeof(info), uintptr(unsafe.Pointer(&info)), 0, 0); errno != 0 {
+		unsafe.Sizeof(info), uintptr(unsafe.Pointer(&info)), 0, 0); errno == unix.ESRCH {
+		return nil // another thread ends the program, and this one with it
+	} else if errno != 0 {
 		return fmt.Errorf("ask for the system call: %w", errno)
 	}
 	if info.op == unix.PTRACE_SYSCALL_INFO_EXIT {
@@ -249,6 +251,9 @@ func (t *tracer) atSyscall(thread int) error {
 		return t.resume(thread, 0)
 	}
 	what, changes, err := t.classify(info.data[0], [6]uint64(info.data[1:7]))
+	if errors.Is(err, unix.ESRCH) {
+		return nil // the same, a moment later
+	}
 	if err != nil {
 		return err
 	}

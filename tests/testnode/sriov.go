@@ -40,9 +40,9 @@ type Link struct {
 }
 
 // Links lists the node's interfaces.
-func Links(t testing.TB, args ...string) []Link {
+func Links(t testing.TB) []Link {
 	t.Helper()
-	return parse(t, []byte(IP(t, append(args, "-j", "-d", "link", "show")...)))
+	return parse(t, []byte(IP(t, "-j", "-d", "link", "show")))
 }
 
 func parse(t testing.TB, text []byte) (links []Link) {
