@@ -117,14 +117,7 @@ func appendMeminfo(dst []byte, m *cgroup.Memory, host *hostMemory) []byte {
 	w.line("MemAvailable:   ", r.available)
 	w.line("Buffers:        ", 0) // no group's account tells them from Cached
 	w.line("Cached:         ", r.cached)
-	w.line("SwapCached:     ", m.SwapCached)
-	w.line("Active:         ", m.ActiveAnon+m.ActiveFile)
-	w.line("Inactive:       ", m.InactiveAnon+m.InactiveFile)
-	w.line("Active(anon):   ", m.ActiveAnon)
-	w.line("Inactive(anon): ", m.InactiveAnon)
-	w.line("Active(file):   ", m.ActiveFile)
-	w.line("Inactive(file): ", m.InactiveFile)
-	w.line("Unevictable:    ", m.Unevictable)
+	w.lists(m)
 	w.line("SwapTotal:      ", r.swapTotal)
 	w.line("SwapFree:       ", r.swapTotal-r.swapUsed)
 	if m.Detailed {
@@ -178,14 +171,7 @@ func appendNodeMeminfo(dst []byte, m *cgroup.Memory, host *hostMemory) []byte {
 	w.line("MemTotal:       ", r.total)
 	w.line("MemFree:        ", r.free)
 	w.line("MemUsed:        ", r.total-r.free)
-	w.line("SwapCached:     ", m.SwapCached)
-	w.line("Active:         ", m.ActiveAnon+m.ActiveFile)
-	w.line("Inactive:       ", m.InactiveAnon+m.InactiveFile)
-	w.line("Active(anon):   ", m.ActiveAnon)
-	w.line("Inactive(anon): ", m.InactiveAnon)
-	w.line("Active(file):   ", m.ActiveFile)
-	w.line("Inactive(file): ", m.InactiveFile)
-	w.line("Unevictable:    ", m.Unevictable)
+	w.lists(m)
 	w.line("Dirty:          ", m.Dirty)
 	w.line("Writeback:      ", m.Writeback)
 	w.line("FilePages:      ", m.File)
@@ -217,6 +203,18 @@ func appendNodeMeminfo(dst []byte, m *cgroup.Memory, host *hostMemory) []byte {
 type meminfoWriter struct {
 	dst    []byte
 	prefix string // of each line
+}
+
+// lists writes what is on the kernel's lists of pages.
+func (w *meminfoWriter) lists(m *cgroup.Memory) {
+	w.line("SwapCached:     ", m.SwapCached)
+	w.line("Active:         ", m.ActiveAnon+m.ActiveFile)
+	w.line("Inactive:       ", m.InactiveAnon+m.InactiveFile)
+	w.line("Active(anon):   ", m.ActiveAnon)
+	w.line("Inactive(anon): ", m.InactiveAnon)
+	w.line("Active(file):   ", m.ActiveFile)
+	w.line("Inactive(file): ", m.InactiveFile)
+	w.line("Unevictable:    ", m.Unevictable)
 }
 
 // line writes bytes as kB.
