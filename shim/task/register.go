@@ -2,6 +2,7 @@ package task
 
 import (
 	"fmt"
+	"os"
 
 	runctask "github.com/containerd/containerd/v2/cmd/containerd-shim-runc-v2/task"
 	"github.com/containerd/containerd/v2/pkg/shim"
@@ -36,7 +37,14 @@ func initService(ic *plugin.InitContext) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return newService(inner), nil
+	// containerd starts a shim in the bundle of the container that it is for.
+	bundle, err := os.Getwd()
+	if err != nil {
+		return nil, fmt.Errorf("bundle of the shim: %w", err)
+	}
+	s := newService(inner)
+	go s.leaveWhenAbandoned(ic.Context, bundle, abandonedInterval)
+	return s, nil
 }
 
 // instance finds a plugin of the shim that is of type T.

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	task "github.com/containerd/containerd/api/runtime/task/v3"
 	"github.com/containerd/containerd/api/types/runc/options"
@@ -30,6 +31,7 @@ type inner struct {
 	spec    string
 	err     error
 	panics  bool
+	leaves  chan struct{} // one for each Shutdown
 }
 
 func (i *inner) Create(_ context.Context, r *task.CreateTaskRequest) (*task.CreateTaskResponse, error) {
@@ -51,6 +53,11 @@ func (i *inner) Checkpoint(context.Context, *task.CheckpointTaskRequest) (*empty
 
 func (i *inner) Delete(context.Context, *task.DeleteRequest) (*task.DeleteResponse, error) {
 	return &task.DeleteResponse{}, i.err
+}
+
+func (i *inner) Shutdown(context.Context, *task.ShutdownRequest) (*emptypb.Empty, error) {
+	i.leaves <- struct{}{}
+	return &emptypb.Empty{}, i.err
 }
 
 func write(t *testing.T, path, text string, mode os.FileMode) {
@@ -206,6 +213,32 @@ func TestStartLooksForALateNetwork(t *testing.T) {
 	for _, r := range []*task.StartRequest{{ID: "holds nothing"}, {ID: "gone", ExecID: "e"}, {ID: "unknown"}} {
 		if _, err := s.Start(inNamespace(t), r); err != nil {
 			t.Errorf("%v: %v", r, err)
+		}
+	}
+}
+
+func TestLeavesWhenTheBundleIsGone(t *testing.T) {
+	t.Parallel()
+	bundle := filepath.Join(t.TempDir(), "bundle")
+	if err := os.Mkdir(bundle, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	// Refused the first time, as where a container is left: it is asked again.
+	in := &inner{leaves: make(chan struct{}), err: errors.New("refused")}
+	go newService(in).leaveWhenAbandoned(t.Context(), bundle, time.Millisecond)
+	select {
+	case <-in.leaves:
+		t.Fatal("leaves with its bundle there")
+	case <-time.After(50 * time.Millisecond):
+	}
+	if err := os.Remove(bundle); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		select {
+		case <-in.leaves:
+		case <-time.After(10 * time.Second):
+			t.Fatal("stays")
 		}
 	}
 }

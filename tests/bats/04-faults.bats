@@ -258,6 +258,24 @@ in_net_of_record() {
 	want_all_back 6
 }
 
+@test "kill -9 of containerd before it knows its new shim: the shim leaves by itself" {
+	# A shim whose start is answered by nobody: what containerd runs ends it first.
+	cat >"$LAB_BIN/containerd-shim-orphan-v1" <<-'EOF'
+		#!/bin/sh
+		answer=$(containerd-shim-candor-v1 "$@") || exit
+		case " $* " in *" start "*) kill -KILL "$PPID" ;; esac
+		printf '%s' "$answer"
+	EOF
+	chmod +x "$LAB_BIN/containerd-shim-orphan-v1"
+	run lab_ctr run --runtime io.containerd.orphan.v1 --detach --null-io --rootfs "$LAB_DIR/rootfs" c1 /bin/sleep 600
+	lab_dead "$LAB_CONTAINERD_PID" || fail "containerd lives on"
+	[[ -n $(shim_of c1) ]] || fail "no shim was started"
+	lab_containerd_up 3>&- 4>&-
+	lab_rm c1
+	lab_wait 10 no_shims || fail "a shim stays: $(lab_command "$(shim_of c1)")"
+	rm "$LAB_BIN/containerd-shim-orphan-v1"
+}
+
 @test "kill -9 of containerd, the shim and the container: candord gives back by itself" {
 	local flags pid shim
 	mapfile -t flags < <(ask_all)
