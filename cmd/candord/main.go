@@ -6,7 +6,7 @@ import (
 	"context"
 	"log/slog"
 	"os"
-	"sync"
+	"path/filepath"
 
 	"candor.dev/candor/daemon"
 	"candor.dev/candor/journal"
@@ -15,7 +15,6 @@ import (
 	"candor.dev/candor/metrics"
 	"candor.dev/candor/policy"
 	"candor.dev/candor/resview"
-	"candor.dev/candor/resview/render"
 )
 
 func main() {
@@ -41,48 +40,10 @@ func newWorker(stateDir, _ string, log *slog.Logger) (resview.OpenFunc, []func(c
 	if err != nil {
 		return nil, nil, err
 	}
-	h := &host{}
-	return h.open, []func(context.Context) error{node.Reconcile, h.sample}, nil
-}
-
-// host is the machine as the renderers see it. A machine whose cgroups cannot be
-// read costs the view's readers an error, not the node its reconciler.
-type host struct {
-	mu   sync.Mutex
-	host *render.Host
-}
-
-func (h *host) get() (*render.Host, error) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.host == nil {
-		var err error
-		if h.host, err = render.NewHost("/"); err != nil {
-			return nil, err
-		}
-	}
-	return h.host, nil
-}
-
-func (h *host) open(view ledger.View) (resview.Container, error) {
-	machine, err := h.get()
+	records, err := ledger.Open(stateDir)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	c, err := render.Open(view, machine)
-	if err != nil {
-		return nil, err
-	}
-	return c, nil
-}
-
-// sample keeps the containers' load averages.
-func (h *host) sample(ctx context.Context) error {
-	machine, err := h.get()
-	if err != nil {
-		return err
-	}
-	// Failures are those of containers that are just ending.
-	machine.Run(ctx, nil)
-	return ctx.Err()
+	h := &host{records: records, counters: filepath.Join(stateDir, "view-counts"), log: log}
+	return h.open, []func(context.Context) error{node.Reconcile, h.sample, h.sweep}, nil
 }

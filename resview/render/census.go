@@ -43,6 +43,13 @@ type censusState struct {
 	buf  []byte
 }
 
+// restore takes the words that [Container.tasks] has kept.
+func (s *censusState) restore(words []uint64) {
+	if len(words) == 1 {
+		s.last.lastPID = int(words[0])
+	}
+}
+
 // tasks counts the container's threads, or gives the last count while it is
 // fresh.
 func (c *Container) tasks(now time.Time) (tasks, error) {
@@ -79,6 +86,9 @@ func (c *Container) tasks(now time.Time) (tasks, error) {
 	}
 	if newest > 0 {
 		count.lastPID = max(count.lastPID, c.host.innerPID(newest, s.buf))
+	}
+	if count.lastPID > s.last.lastPID {
+		c.host.note(c.counters.put(counterTasks, uint64(count.lastPID)))
 	}
 	s.last, s.at, s.ok, s.cost = count, now, true, time.Since(began)
 	return count, nil

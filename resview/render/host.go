@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -52,6 +53,8 @@ type Host struct {
 	boot    cached[int64]
 
 	scratches sync.Pool // of *scratch
+	counters  *os.File  // the directory of [Host.KeepCounters], nil for none
+	noted     atomic.Pointer[error]
 
 	mu         sync.Mutex
 	containers map[*Container]struct{}
@@ -121,6 +124,9 @@ func (h *Host) Close() error {
 	}
 	err := unix.Close(h.proc)
 	h.proc = -1
+	if h.counters != nil {
+		err = errors.Join(err, h.counters.Close())
+	}
 	return err
 }
 
@@ -132,6 +138,14 @@ func (h *Host) borrow() *scratch {
 }
 
 func (h *Host) giveBack(s *scratch) { h.scratches.Put(s) }
+
+// note remembers a failure that readers do not suffer from, for [Host.Sample] to
+// return it.
+func (h *Host) note(err error) {
+	if err != nil {
+		h.noted.Store(&err)
+	}
+}
 
 func (h *Host) add(c *Container) {
 	h.mu.Lock()
@@ -176,7 +190,7 @@ func (h *Host) trim(now time.Time) {
 			c.used.Store(0)
 			held -= n
 		case held > h.maxDescriptors:
-			c.group.Release()
+			c.closeFiles()
 			held -= n
 		}
 	}
@@ -188,7 +202,7 @@ func (h *Host) shrink(spare *Container) {
 	all := h.list()
 	for _, c := range all[:(len(all)+1)/2] {
 		if c != spare {
-			c.group.Release()
+			c.closeFiles()
 		}
 	}
 }

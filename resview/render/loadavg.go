@@ -53,6 +53,20 @@ type loadState struct {
 	loads   loads
 }
 
+// save gives the load as words.
+func (l *loadState) save() []uint64 {
+	return []uint64{uint64(l.asked.UnixNano()), uint64(l.at.UnixNano()), l.loads[0], l.loads[1], l.loads[2]}
+}
+
+// restore is the inverse of save.
+func (l *loadState) restore(w []uint64) {
+	if len(w) != 5 {
+		return
+	}
+	l.sampled, l.asked, l.at = true, time.Unix(0, int64(w[0])), time.Unix(0, int64(w[1]))
+	l.loads = loads{w[2], w[3], w[4]}
+}
+
 func (c *Container) gatherLoadavg(dst []byte, now time.Time) ([]byte, error) {
 	count, err := c.tasks(now)
 	if err != nil {
@@ -61,8 +75,11 @@ func (c *Container) gatherLoadavg(dst []byte, now time.Time) ([]byte, error) {
 	l := &c.load
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if !l.sampled {
+	// Of a load that was kept nobody may have asked for long.
+	if !l.sampled || now.Sub(l.asked) > idleAfter {
 		l.sampled, l.at, l.loads = true, now, startLoads(count.running+count.blocked)
+		l.asked = now
+		c.host.note(c.counters.put(counterLoad, l.save()...))
 	}
 	l.asked = now
 	return appendLoadavg(dst, l.loads, count), nil
@@ -94,6 +111,9 @@ func (c *Container) sample(now time.Time) error {
 	if wanted && now.Sub(l.asked) > idleAfter {
 		l.sampled, wanted = false, false
 	}
+	if now.Before(l.at) { // kept, and the clock was set back
+		l.at = now
+	}
 	// A sampler that was late makes up for it with what it sees now.
 	missed := int((now.Sub(l.at) + loadInterval/10) / loadInterval)
 	l.mu.Unlock()
@@ -112,7 +132,7 @@ func (c *Container) sample(now time.Time) error {
 		l.loads.step(count.running + count.blocked)
 	}
 	l.at = now
-	return nil
+	return c.counters.put(counterLoad, l.save()...)
 }
 
 // Sample takes one sample of the load of every container whose loadavg was
@@ -126,6 +146,9 @@ func (h *Host) Sample(now time.Time) error {
 		}
 	}
 	h.trim(now)
+	if noted := h.noted.Swap(nil); noted != nil {
+		errs = append(errs, *noted)
+	}
 	return errors.Join(errs...)
 }
 

@@ -91,9 +91,10 @@ type Container struct {
 	// used is the Unix time of the last Render, in nanoseconds.
 	used atomic.Int64
 
-	stat   statState // guarded by cells[fileStat].render
-	census censusState
-	load   loadState
+	stat     statState // guarded by cells[fileStat].render
+	census   censusState
+	load     loadState
+	counters *counters
 }
 
 // cell is one file's content.
@@ -115,7 +116,10 @@ func Open(view ledger.View, host *Host) (*Container, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open resource view %d: %w", view.ID, err)
 	}
-	c := &Container{view: view, host: host, group: group}
+	c := &Container{view: view, host: host, group: group, counters: host.countersOf(view.ID)}
+	c.stat.restore(c.counters.get(counterStat))
+	c.census.restore(c.counters.get(counterTasks))
+	c.load.restore(c.counters.get(counterLoad))
 	host.add(c)
 	return c, nil
 }
@@ -123,7 +127,7 @@ func Open(view ledger.View, host *Host) (*Container, error) {
 // Close gives up all that the container holds here. It may be called twice.
 func (c *Container) Close() error {
 	c.host.remove(c)
-	return c.group.Close()
+	return errors.Join(c.group.Close(), c.counters.close())
 }
 
 // Render appends the content of file to dst: one of [Names], or what lies in one
@@ -256,9 +260,15 @@ func (c *Container) gather(dst []byte, file int, now time.Time) ([]byte, error) 
 	}
 }
 
+// closeFiles gives up the descriptors; what is asked next opens them again.
+func (c *Container) closeFiles() {
+	c.group.Release()
+	_ = c.counters.close() // all that is written is in the page cache
+}
+
 // release drops descriptors and contents of a container that nobody asks.
 func (c *Container) release() {
-	c.group.Release()
+	c.closeFiles()
 	for i := range c.cells {
 		cl := &c.cells[i]
 		if !cl.render.TryLock() {

@@ -36,13 +36,14 @@ type statReadings struct {
 	tasks          tasks
 }
 
-// statState is what was shown last. A restarted worker begins with none: the
-// times are therefore functions of the readings alone as long as quota and
-// cpuset stay as they are, and a reader does not see the restart.
+// statState is what was shown last. The times are functions of the readings alone
+// as long as quota and cpuset stay as they are, but for the jitter of the readings:
+// what a restarted worker has of it is kept in [counters].
 type statState struct {
 	shown         []int
 	quota, period uint64
 	cpus          map[int]*cpuState
+	words         []uint64 // of save
 }
 
 type cpuState struct {
@@ -62,7 +63,46 @@ func (c *Container) gatherStat(dst []byte, s *scratch, now time.Time) ([]byte, e
 	if r.tasks, err = c.tasks(now); err != nil {
 		return dst, err
 	}
-	return appendStat(dst, &r, &c.stat), nil
+	dst = appendStat(dst, &r, &c.stat)
+	c.host.note(c.counters.put(counterStat, c.stat.save()...))
+	return dst, nil
+}
+
+// save gives the state as words.
+func (st *statState) save() []uint64 {
+	w := append(st.words[:0], st.quota, st.period, uint64(len(st.shown)))
+	for _, id := range st.shown {
+		w = append(w, uint64(id))
+	}
+	for id, cpu := range st.cpus {
+		w = append(w, uint64(id), cpu.user, cpu.system)
+		for i := range columns {
+			w = append(w, uint64(cpu.base[i]), uint64(cpu.last[i]))
+		}
+	}
+	st.words = w
+	return w
+}
+
+// restore is the inverse of save. It believes no number of words.
+func (st *statState) restore(w []uint64) {
+	const perCPU = 3 + 2*columns
+	if len(w) < 3 || w[2] > uint64(len(w)-3) || (len(w)-3-int(w[2]))%perCPU != 0 {
+		return
+	}
+	st.quota, st.period = w[0], w[1]
+	shown, cpus := w[3:3+w[2]], w[3+w[2]:]
+	for _, id := range shown {
+		st.shown = append(st.shown, int(id))
+	}
+	st.cpus = map[int]*cpuState{}
+	for ; len(cpus) > 0; cpus = cpus[perCPU:] {
+		cpu := &cpuState{user: cpus[1], system: cpus[2]}
+		for i := range columns {
+			cpu.base[i], cpu.last[i] = int64(cpus[3+2*i]), int64(cpus[4+2*i])
+		}
+		st.cpus[int(cpus[0])] = cpu
+	}
 }
 
 // containerAge gives the age of the container and the time of its start in

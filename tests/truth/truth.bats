@@ -6,7 +6,6 @@
 # the cgroup's own, the disk's own (tests/truth).
 #
 #   CANDOR_TRUTH_SECONDS=12    of load for the exporter and for top; make soak takes 60
-#   CANDOR_TRUTH_FAULTS=yes    also what is known to be wrong
 
 SECONDS_OF_LOAD=${CANDOR_TRUTH_SECONDS:-12}
 export BATS_TEST_TIMEOUT=$((90 + SECONDS_OF_LOAD))
@@ -19,9 +18,6 @@ source "$LAB_REPO/tests/truth/programs.bash"
 
 MEMORY=$((512 << 20))
 LIMITS=(--memory-limit "$MEMORY" --cpu-period 100000)
-
-# known_fault WHAT: not mended yet. CANDOR_TRUTH_FAULTS=yes runs the test all the same.
-known_fault() { [[ ${CANDOR_TRUTH_FAULTS:-} == yes ]] || skip "known fault: $1"; }
 
 two_cpus() { (($(nproc) >= 2)) || skip "needs two CPUs"; }
 
@@ -481,7 +477,6 @@ print(reads, "reads, the longest took", round(1000 * longest, 1), "ms")
 '
 
 @test "kill -9 of candord's worker under load: top, vmstat, the exporter and a reader of stat notice nothing" {
-	known_fault "what a worker has counted dies with it"
 	two_cpus
 	have python3 || skip "needs python3"
 	load_up "${LIMITS[@]}" --cpu-quota 100000
@@ -513,7 +508,6 @@ print(reads, "reads, the longest took", round(1000 * longest, 1), "ms")
 }
 
 @test "kill -9 of candord's worker: the means of the load go on as they were" {
-	known_fault "what a worker has counted dies with it"
 	load_up "${LIMITS[@]}"
 	local before after
 	inside uptime # load is counted from here on
@@ -527,7 +521,6 @@ print(reads, "reads, the longest took", round(1000 * longest, 1), "ms")
 }
 
 @test "kill -9 of candord's worker: the number of processes does not go back" {
-	known_fault "what a worker has counted dies with it"
 	have python3 || skip "needs python3"
 	load_up "${LIMITS[@]}"
 	lab_ctr task exec --detach --fifo-dir "$LAB_DIR/fifo" --exec-id reader c1 /bin/sh -c 'rm -f /lab/ended; python3 -c "$0" 3 processes >/lab/reader 2>&1; echo done >/lab/ended' "$BACK_IN_TIME"
@@ -540,7 +533,6 @@ print(reads, "reads, the longest took", round(1000 * longest, 1), "ms")
 }
 
 @test "a quota that changes, and kill -9 of candord's worker after it: no CPU time goes back" {
-	known_fault "what a worker has counted dies with it"
 	two_cpus
 	have python3 || skip "needs python3"
 	load_up "${LIMITS[@]}" --cpu-quota 200000
