@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // ownCgroups are the groups that candord made for itself.
@@ -86,20 +87,48 @@ func writeCgroup(path, value string) error {
 	return errors.Join(err, f.Close())
 }
 
-// leave goes back to the root of each hierarchy, with a worker that serves on,
-// and removes the groups: the next candord may be systemd's, whose unit lacks the
-// right to.
-func (o ownCgroups) leave(workers ...int) error {
+// leaveTimeout is how long a group is waited for in which a process is dying.
+const leaveTimeout = 2 * time.Second
+
+// leave moves what is in the groups to the root of each hierarchy, this process, a
+// worker that serves on and one that is killed and not dead among it, and removes
+// the groups: the next candord may be systemd's, whose unit lacks the right to.
+func (o ownCgroups) leave() error {
 	var errs []error
 	for _, dir := range o.dirs {
-		for _, pid := range append(workers, os.Getpid()) {
-			if err := joinCgroup(filepath.Dir(dir), pid); err != nil {
-				errs = append(errs, fmt.Errorf("leave %s: %w", dir, err))
-			}
+		if err := leaveCgroup(dir); err != nil {
+			errs = append(errs, fmt.Errorf("leave %s: %w", dir, err))
 		}
-		if err := os.Remove(dir); err != nil && !errors.Is(err, os.ErrNotExist) {
-			errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
+func leaveCgroup(dir string) error {
+	for end := time.Now().Add(leaveTimeout); ; time.Sleep(readyInterval) {
+		err := emptyCgroup(dir)
+		removed := os.Remove(dir)
+		if removed == nil || errors.Is(removed, os.ErrNotExist) {
+			return nil
 		}
+		if time.Now().After(end) {
+			return errors.Join(err, removed)
+		}
+	}
+}
+
+// emptyCgroup moves all processes of the group to the one above it.
+func emptyCgroup(dir string) error {
+	b, err := os.ReadFile(filepath.Join(dir, "cgroup.procs"))
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for line := range strings.Lines(string(b)) {
+		pid, err := strconv.Atoi(strings.TrimSpace(line))
+		if err == nil {
+			err = joinCgroup(filepath.Dir(dir), pid)
+		}
+		errs = append(errs, err)
 	}
 	return errors.Join(errs...)
 }

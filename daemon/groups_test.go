@@ -181,3 +181,24 @@ func (g group) hog(t *testing.T) {
 	})
 	g.enter(t, cmd.Process.Pid)
 }
+
+// A worker that was replaced may not be dead yet when its candord ends.
+func TestLeavingTakesAlongWhoeverIsInTheGroups(t *testing.T) {
+	t.Parallel()
+	g, err := hierarchyOf("freezer")
+	if err != nil {
+		t.Skip(err)
+	}
+	g.dir = filepath.Join(g.dir, cgroupName(t.TempDir()))
+	if err := os.Mkdir(g.dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	g.hog(t)
+	if err := (ownCgroups{dirs: []string{g.dir, g.dir + "-that-is-gone"}}).leave(); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Stat(g.dir); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the group is left: %v", err)
+		_ = leaveCgroup(g.dir)
+	}
+}

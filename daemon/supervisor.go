@@ -316,7 +316,7 @@ func (s *Supervisor) end(w *worker, how Stop) error {
 	users := usersOfView(s.store)
 	if users > 0 && how == HandOver && w != nil && !w.dead(0) {
 		s.log.Info("leaving the resource view to the worker until the next candord takes over", "containers", users, "worker", w.process.PID)
-		return s.cgroups.leave(w.process.PID)
+		return s.cgroups.leave()
 	}
 	s.healer.stop()
 	if w != nil {
