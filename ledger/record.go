@@ -120,6 +120,11 @@ type Given struct {
 	MTU       int            `json:"mtu"`
 	Addresses []netip.Prefix `json:"addresses,omitempty"`
 	Routes    []Route        `json:"routes,omitempty"`
+	// Sources are the addresses from which the NIC's own routing table is used.
+	Sources []netip.Addr `json:"sources,omitempty"`
+	// Promisc and AllMulti are nil where they were not asked for.
+	Promisc  *bool `json:"promisc,omitempty"`
+	AllMulti *bool `json:"allmulti,omitempty"`
 }
 
 // LinkSettings are what a NIC takes with it when it moves, as whoever had it last

@@ -55,8 +55,12 @@ func Check(host, inside *Namespace, rec *ledger.NIC) ([]ledger.Difference, error
 	if err := checkPFHas(host, rec, differs); err != nil {
 		return nil, fmt.Errorf("look at nic %s: %w", labelOf(rec), err)
 	}
-	if rec.Given != nil && attrs.MTU != rec.Given.MTU {
-		differs(fmt.Sprintf("with an MTU of %d", rec.Given.MTU), fmt.Sprintf("with %d", attrs.MTU))
+	if given := rec.Given; given != nil {
+		if attrs.MTU != given.MTU {
+			differs(fmt.Sprintf("with an MTU of %d", given.MTU), fmt.Sprintf("with %d", attrs.MTU))
+		}
+		checkFlag("promisc", given.Promisc, attrs.RawFlags&unix.IFF_PROMISC != 0, differs)
+		checkFlag("allmulti", given.AllMulti, attrs.RawFlags&unix.IFF_ALLMULTI != 0, differs)
 	}
 	if attrs.Flags&net.FlagUp == 0 {
 		differs("up", "down") // and so without routes
@@ -81,7 +85,14 @@ func macInside(rec *ledger.NIC) string {
 	}
 }
 
-// checkGiven compares addresses and routes in the container with those given.
+func checkFlag(name string, given *bool, is bool, differs func(expected, actual string)) {
+	onOff := map[bool]string{true: "on", false: "off"}
+	if given != nil && *given != is {
+		differs("with "+name+" "+onOff[*given], onOff[is])
+	}
+}
+
+// checkGiven compares addresses, routes and rules in the container with those given.
 func checkGiven(inside *Namespace, link netlink.Link, rec *ledger.NIC, differs func(expected, actual string)) error {
 	given := rec.Given
 	if given == nil {
@@ -103,6 +114,18 @@ func checkGiven(inside *Namespace, link netlink.Link, rec *ledger.NIC, differs f
 	for _, want := range given.Routes {
 		if !slices.ContainsFunc(routes, func(r netlink.Route) bool { return asGiven(recordRoute(r), want) }) {
 			differs("with the route to "+wayOf(want), "without it")
+		}
+	}
+	if len(given.Sources) == 0 {
+		return nil
+	}
+	rules, err := rulesOf(inside, rec)
+	if err != nil {
+		return err
+	}
+	for _, want := range given.Sources {
+		if !slices.ContainsFunc(rules, func(r netlink.Rule) bool { return r.Src != nil && r.Src.IP.Equal(want.AsSlice()) }) {
+			differs(fmt.Sprintf("with a rule for what is sent from %s", want), "without it")
 		}
 	}
 	return nil

@@ -31,6 +31,9 @@ func TestCheckNamesWhatDiffers(t *testing.T) {
 		"down":       {func(l *lab, _ *ledger.NIC) { l.ip(l.container, "link set net0 down") }, []string{"expected up, is down"}},
 		"mtu":        {func(l *lab, _ *ledger.NIC) { l.ip(l.container, "link set net0 mtu 1290") }, []string{"expected with an MTU of 1400, is with 1290"}},
 		"an address": {func(l *lab, _ *ledger.NIC) { l.ip(l.container, "addr del fd50::9/64 dev net0") }, []string{"expected with the address fd50::9/64, is without it"}},
+		"promisc":    {func(l *lab, _ *ledger.NIC) { l.ip(l.container, "link set net0 promisc off") }, []string{"expected with promisc on, is off"}},
+		"allmulti":   {func(l *lab, _ *ledger.NIC) { l.ip(l.container, "link set net0 allmulticast on") }, []string{"expected with allmulti off, is on"}},
+		"a rule":     {func(l *lab, _ *ledger.NIC) { l.ip(l.container, "rule del from 192.168.50.9 priority 20000") }, []string{"expected with a rule for what is sent from 192.168.50.9, is without it"}},
 		"a route":    {func(l *lab, _ *ledger.NIC) { l.ip(l.container, "route del 10.1.0.0/16 table main") }, []string{"expected with the route to 10.1.0.0/16 via 192.168.50.1, is without it"}},
 		"renamed": {func(l *lab, _ *ledger.NIC) { // 6.1 renames none that is up
 			l.ip(l.container, "link set net0 down")
@@ -56,8 +59,9 @@ func TestCheckNamesWhatDiffers(t *testing.T) {
 			t.Parallel()
 			l := newLab(t, "veth")
 			l.up()
-			rec := l.snapshot()
-			l.mustAttach(rec, full())
+			rec, cfg, on, off := l.snapshot(), full(), true, false
+			cfg.Promisc, cfg.AllMulti = &on, &off
+			l.mustAttach(rec, cfg)
 			if got := l.check(rec); got != "" {
 				t.Fatalf("a NIC as attached differs: %s", got)
 			}

@@ -143,6 +143,7 @@ func (a *attach) run(ctx context.Context) (err error) {
 		}
 	}
 	a.given.MTU = cmp.Or(a.cfg.MTU, a.rec.MTU)
+	a.given.Promisc, a.given.AllMulti = a.cfg.Promisc, a.cfg.AllMulti
 	a.rec.Given = &a.given
 	return nil
 }

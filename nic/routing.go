@@ -213,6 +213,7 @@ func (a *attach) addTable(gw netip.Addr) error {
 		if err := a.target.handle.RuleAdd(rule); err != nil && !errors.Is(err, unix.EEXIST) {
 			return fmt.Errorf("rule for %s: %w", p.Addr(), err)
 		}
+		a.given.Sources = append(a.given.Sources, p.Addr())
 	}
 	for _, r := range a.cfg.Routes {
 		if r.Table == 0 && r.Destination.Addr().Is4() == gw.Is4() {
@@ -237,6 +238,18 @@ func removeRules(ns *Namespace, rec *ledger.NIC) error {
 	if rec.InnerIndex == 0 {
 		return nil
 	}
+	rules, err := rulesOf(ns, rec)
+	errs := []error{err}
+	for _, rule := range rules {
+		if err := ns.handle.RuleDel(&rule); err != nil && !errors.Is(err, unix.ENOENT) {
+			errs = append(errs, fmt.Errorf("remove rule for %s: %w", rule.Src, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// rulesOf lists the rules of addTable that are there, also with an error.
+func rulesOf(ns *Namespace, rec *ledger.NIC) (found []netlink.Rule, err error) {
 	var errs []error
 	for _, family := range []int{unix.AF_INET, unix.AF_INET6} {
 		rules, err := dump(func() ([]netlink.Rule, error) { return ns.handle.RuleList(family) })
@@ -245,13 +258,10 @@ func removeRules(ns *Namespace, rec *ledger.NIC) error {
 			continue
 		}
 		for _, rule := range rules {
-			if rule.Table != tableOf(rec) || rule.Priority != rulePriority {
-				continue
-			}
-			if err := ns.handle.RuleDel(&rule); err != nil && !errors.Is(err, unix.ENOENT) {
-				errs = append(errs, fmt.Errorf("remove rule for %s: %w", rule.Src, err))
+			if rule.Table == tableOf(rec) && rule.Priority == rulePriority {
+				found = append(found, rule)
 			}
 		}
 	}
-	return errors.Join(errs...)
+	return found, errors.Join(errs...)
 }
