@@ -20,6 +20,8 @@ const (
 	// censusRest is how many times as long as a census took its result is
 	// used: at most a hundredth of a CPU goes into counting one container.
 	censusRest = 100
+	// restAfter is when a reader that has asked the view is taken to sleep.
+	restAfter = time.Millisecond
 )
 
 // tasks are a container's threads, by what they do.
@@ -59,6 +61,25 @@ func (c *Container) tasks(now time.Time) (tasks, error) {
 	if age := now.Sub(s.at); s.ok && age >= 0 && age < max(Reuse, censusRest*s.cost) {
 		return s.last, nil
 	}
+	return c.countTasks(now)
+}
+
+// tasksAtRest is tasks without the readers that have just asked: one that the
+// thread which answers has preempted still runs, and sleeps a moment later.
+func (c *Container) tasksAtRest(now time.Time) (tasks, error) {
+	first, err := c.tasks(now)
+	if err != nil || first.running == 0 {
+		return first, err
+	}
+	time.Sleep(restAfter)
+	c.census.mu.Lock()
+	defer c.census.mu.Unlock()
+	return c.countTasks(now)
+}
+
+// countTasks takes the census, under its lock.
+func (c *Container) countTasks(now time.Time) (tasks, error) {
+	s := &c.census
 	began := time.Now()
 	var total int
 	var err error

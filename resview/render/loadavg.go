@@ -68,15 +68,20 @@ func (l *loadState) restore(w []uint64) {
 }
 
 func (c *Container) gatherLoadavg(dst []byte, now time.Time) ([]byte, error) {
-	count, err := c.tasks(now)
-	if err != nil {
-		return dst, err
-	}
 	l := &c.load
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	// Of a load that was kept nobody may have asked for long.
-	if !l.sampled || now.Sub(l.asked) > idleAfter {
+	first := !l.sampled || now.Sub(l.asked) > idleAfter
+	look := c.tasks
+	if first { // it stands in all three, for minutes
+		look = c.tasksAtRest
+	}
+	count, err := look(now)
+	if err != nil {
+		return dst, err
+	}
+	if first {
 		l.sampled, l.at, l.loads = true, now, startLoads(count.running+count.blocked)
 		l.asked = now
 		c.host.note(c.counters.put(counterLoad, l.save()...))

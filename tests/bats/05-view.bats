@@ -119,6 +119,18 @@ online_is() { [[ $(cat_in c1 /sys/devices/system/cpu/online) == "$1" ]]; }
 }
 
 # bats test_tags=guest-soak
+@test "whoever reads first does not count itself in an idle container's load" {
+	local i load loads=()
+	for i in {1..6}; do
+		start "c$i"
+		load=$(cat_in "c$i" /proc/loadavg)
+		loads+=("${load%% *}")
+		lab_rm "c$i"
+	done
+	equal "loads" "0.00 0.00 0.00 0.00 0.00 0.00" "${loads[*]}"
+}
+
+# bats test_tags=guest-soak
 @test "the whole files parse as the kernel's do: same keys, same order" {
 	start c1 --memory-limit 268435456
 	local host mine key
