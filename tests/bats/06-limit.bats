@@ -140,6 +140,57 @@ listening() { lab_peer ss -Hltn sport = :5201 | grep -q .; }
 	equal "rate" 50000000 "$(rate_in c1 net0)"
 }
 
+##### A limit that changes
+
+@test "candor set: another limit for a connection that stays, and back on the host all is as it was" {
+	command -v iperf3 >/dev/null || skip "needs iperf3 (make setup)"
+	start c1 --annotation "$(nic "ip=$LAB_SUBNET.5/24")" --annotation candor.dev/egress-limit=80M
+	background nsenter --net="$LAB_PEER" -- iperf3 --server --one-off --json --bind "$LAB_PEER_IP" >"$LAB_DIR/iperf"
+	lab_wait 3 listening || fail "iperf3 does not listen"
+	lab_ctr task exec --detach --exec-id perf c1 /usr/bin/iperf3 --client "$LAB_PEER_IP" --time 6 --connect-timeout 2000
+	sleep 1
+	candor set c1 egress-limit=20M
+	sleep 0.5
+	local before after began
+	before=$(received) began=${EPOCHREALTIME/./}
+	sleep 2
+	after=$(received)
+	between "percent of 20 Mbit/s" 20 105 $(((after - before) * 8 * 100 / (${EPOCHREALTIME/./} - began) / 20))
+	equal "rate" 20000000 "$(rate_in c1 net0)"
+	equal "rate in the record" 20000000 "$(record c1 | jq .egress.limit_bits)"
+	candor set c1 candor.dev/egress-limit=1G
+	equal "rate" 1000000000 "$(rate_in c1 net0)"
+	candor check c1
+	lab_wait 10 test -s "$LAB_DIR/iperf" || fail "iperf3 does not end"
+	equal "what the connection ended with" null "$(jq .error "$LAB_DIR/iperf")"
+	lab_rm c1
+	want_all_back 1
+}
+
+# bats test_tags=guest-soak
+@test "candor set: what cannot be set is one line, and nothing changes" {
+	local before
+	start c1 --annotation "$(nic "ip=$LAB_SUBNET.5/24")" --annotation candor.dev/egress-limit=50M
+	start c2
+	before=$(record c1)
+	cp "$LAB_CONFIG" "$LAB_DIR/config.before"
+	printf '\n[egress]\nmax_limit = "100M"\n' | cat "$LAB_DIR/config.before" - | lab_write_config
+	refuses() { # ARGUMENTS WORD...
+		run candor set $1
+		((status == 1)) || fail "candor set $1: $status: $output"
+		equal "lines" 1 "${#lines[@]}"
+		has "error" "$output" "${@:2}"
+	}
+	refuses "c1 egress-limit=200M" c1 200M 100M max_limit "$LAB_CONFIG"
+	refuses "c1 egress-limit=1" "out of bounds"
+	refuses "c2 egress-limit=1M" c2 "without a limit"
+	refuses "c3 egress-limit=1M" c3 "holds nothing"
+	equal "the record" "$before" "$(record c1)"
+	equal "rate" 50000000 "$(rate_in c1 net0)"
+	candor set c1 egress-limit=100M
+	equal "rate" 100000000 "$(rate_in c1 net0)"
+}
+
 ##### A network that comes after create
 
 @test "a network between create and start is shaped before the process runs (candor-runc)" {
