@@ -17,6 +17,7 @@ type object struct {
 	handle, parent uint32
 	options        map[uint16][]byte // nil where the options are no attributes
 	rawOptions     []byte
+	stats          Stats
 }
 
 // attr is an rtnetlink attribute that an object's options are made of.
@@ -98,6 +99,9 @@ func parseObject(b []byte) (object, error) {
 	}
 	o.kind = nl.BytesToString(attrs[nl.TCA_KIND].Value)
 	o.rawOptions = attrs[nl.TCA_OPTIONS].Value
+	if o.stats, err = parseStats(attrs[nl.TCA_STATS2].Value); err != nil {
+		return o, err
+	}
 	switch o.kind {
 	case "htb", "fq_codel":
 		if o.options, err = values(o.rawOptions); err != nil {

@@ -42,6 +42,8 @@ type collector struct {
 	buildInfo, containers, unreadable *prometheus.Desc
 	attached, free, policyUsable      *prometheus.Desc
 	bytes, packets, dropped           *prometheus.Desc
+	limit, limitBacklog               *prometheus.Desc
+	sent, sentPackets, limitDropped   *prometheus.Desc
 	failures, giveBack                *prometheus.Desc
 	generation, requests, replayed    *prometheus.Desc
 	viewServed                        *prometheus.Desc
@@ -61,6 +63,11 @@ func newCollector(from source) *collector {
 		bytes:        desc("nic_bytes_total", "Bytes through a NIC that a container holds, as its driver counts them.", "pool", "device", "direction"),
 		packets:      desc("nic_packets_total", "Packets through a NIC that a container holds.", "pool", "device", "direction"),
 		dropped:      desc("nic_dropped_packets_total", "Packets that a NIC which a container holds has dropped.", "pool", "device"),
+		limit:        desc("egress_limit_bits", "A container's egress limit, in bits per second.", "container", "key", "device"),
+		sent:         desc("egress_bytes_total", "Bytes through a container's egress limit.", "container", "key", "device"),
+		sentPackets:  desc("egress_packets_total", "Packets through a container's egress limit.", "container", "key", "device"),
+		limitDropped: desc("egress_dropped_packets_total", "Packets that the queue of a container's egress limit has dropped.", "container", "key", "device"),
+		limitBacklog: desc("egress_backlog_bytes", "Bytes that wait for a container's egress limit.", "container", "key", "device"),
 		policyUsable: desc("policy_usable", "1 when the policy's files can be used, 0 when they are broken and grant nothing."),
 		failures:     desc("failures_total", "Operations that failed since the node's boot.", "operation", "reason"),
 		giveBack:     desc("give_back_seconds", "How long it took to give back what a dead container held, for those with NICs or a limit."),
@@ -75,6 +82,7 @@ func newCollector(from source) *collector {
 func (c *collector) Describe(out chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		c.buildInfo, c.containers, c.unreadable, c.attached, c.free, c.bytes, c.packets, c.dropped, c.policyUsable,
+		c.limit, c.sent, c.sentPackets, c.limitDropped, c.limitBacklog,
 		c.failures, c.giveBack, c.generation, c.requests, c.replayed, c.viewServed,
 	} {
 		out <- d
@@ -96,7 +104,7 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 	gauge(c.buildInfo, 1, version.String(), runtime.Version())
 	p, policyErr := policy.Load(c.source.configPath)
 	gauge(c.policyUsable, number(policyErr == nil))
-	c.tell(errors.Join(policyErr, c.collectHoldings(gauge, p), c.collectTraffic(out), c.collectCounts(out)))
+	c.tell(errors.Join(policyErr, c.collectHoldings(gauge, p), c.collectTraffic(out), c.collectLimits(out), c.collectCounts(out)))
 	c.collectWorker(out, gauge)
 }
 
@@ -172,6 +180,22 @@ func (c *collector) collectTraffic(out chan<- prometheus.Metric) error {
 		count(c.packets, t.ReceivedPackets, "in")
 		count(c.packets, t.SentPackets, "out")
 		count(c.dropped, t.Dropped)
+	}
+	return err
+}
+
+// collectLimits shows what containers sent against their limits.
+func (c *collector) collectLimits(out chan<- prometheus.Metric) error {
+	limits, err := c.source.node.Limits()
+	for _, l := range limits {
+		tell := func(d *prometheus.Desc, kind prometheus.ValueType, v uint64) {
+			out <- prometheus.MustNewConstMetric(d, kind, float64(v), l.Container, l.Key, l.Device)
+		}
+		tell(c.limit, prometheus.GaugeValue, l.LimitBits)
+		tell(c.sent, prometheus.CounterValue, l.Bytes)
+		tell(c.sentPackets, prometheus.CounterValue, l.Packets)
+		tell(c.limitDropped, prometheus.CounterValue, uint64(l.Drops))
+		tell(c.limitBacklog, prometheus.GaugeValue, uint64(l.BacklogBytes))
 	}
 	return err
 }

@@ -126,7 +126,7 @@ func (l *lab) addNIC(name, mac string) {
 	l.Cleanup(func() { exec.Command("ip", "link", "del", name+"p").Run() })
 }
 
-// run starts a container that asks for a NIC, and has it attached.
+// run starts a container that asks for a NIC and a limit, and has it attached.
 func (l *lab) run(id, nic string) (c lifecycle.Container, kill func(), err error) {
 	l.Helper()
 	cmd := exec.Command("sleep", "600")
@@ -140,7 +140,7 @@ func (l *lab) run(id, nic string) (c lifecycle.Container, kill func(), err error
 	})
 	l.Cleanup(kill)
 	c = lifecycle.Container{ID: id, Bundle: l.TempDir(), PID: cmd.Process.Pid}
-	c.Spec.Annotations = map[string]string{request.KeyNIC: nic}
+	c.Spec.Annotations = map[string]string{request.KeyNIC: nic, request.KeyEgressLimit: "50M"}
 	return c, kill, l.node.AttachNetwork(l.Context(), c, l.policy(), "containerd:default")
 }
 
@@ -233,6 +233,11 @@ func TestScrapeShowsWhatTheNodeHoldsAndCounted(t *testing.T) {
 	l.want(text, `candor_nics_free{pool="fast"} 0`, `candor_nic_dropped_packets_total{device="ens5",pool="cloud"} 0`)
 	if !strings.Contains(text, `candor_nic_bytes_total{device="ens5",direction="out",pool="cloud"} `) {
 		t.Errorf("no bytes of ens5 in\n%s", text)
+	}
+	limit := fmt.Sprintf(`{container="c1",device="net0",key=%q}`, ledger.Key(c.ID, c.Bundle))
+	l.want(text, "candor_egress_limit_bits"+limit+" 5e+07", "candor_egress_dropped_packets_total"+limit+" 0", "candor_egress_backlog_bytes"+limit+" 0")
+	if !strings.Contains(text, "candor_egress_bytes_total"+limit) || !strings.Contains(text, "candor_egress_packets_total"+limit) {
+		t.Errorf("no bytes of the limit in\n%s", text)
 	}
 	kill()
 	if err := l.node.GiveBack(t.Context(), ledger.Key(c.ID, c.Bundle)); err != nil {

@@ -25,7 +25,7 @@ func app() *cli.App {
 			&cli.StringFlag{Name: "config", Usage: "the node's policy", Value: policy.DefaultPath, EnvVars: []string{"CANDOR_CONFIG"}, TakesFile: true},
 			&cli.StringFlag{Name: "state-dir", Usage: "state directory, instead of the policy's", EnvVars: []string{"CANDOR_STATE_DIR"}},
 		},
-		Commands:     []*cli.Command{listCommand(), inspectCommand(), networkStatusCommand(), checkCommand(), setCommand(), specCommand(), gcCommand(), versionCommand()},
+		Commands:     []*cli.Command{listCommand(), inspectCommand(), networkStatusCommand(), checkCommand(), setCommand(), topCommand(), specCommand(), gcCommand(), versionCommand()},
 		OnUsageError: usageError,
 		// Help is for who asks for it: an error is one line.
 		Action: func(c *cli.Context) error {

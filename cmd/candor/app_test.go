@@ -23,6 +23,8 @@ func TestWrongUsageIsOneLine(t *testing.T) {
 		{"set c1 egress-limit", "is empty"},
 		{"set c1 egress-limit=1MB", "1MB"},
 		{"set c1 egress-limit=2P", "out of bounds"},
+		{"top x", "takes no arguments"},
+		{"top --interval 1ms", "an interval is 100ms to 1h0m0s, not 1ms"},
 		{"network-status a b", "takes at most one argument"},
 		{"--state-dir /nonexistent/state check c1", "container c1 holds nothing of this node"},
 		{"spec a b", "takes one argument"},
@@ -54,7 +56,7 @@ func TestLookingMakesNothing(t *testing.T) {
 		t.Skip("only root can look at a node")
 	}
 	dir := filepath.Join(t.TempDir(), "state")
-	for args, want := range map[string]string{"check": "", "check --json": "[]\n", "network-status": "{}\n"} {
+	for args, want := range map[string]string{"check": "", "check --json": "[]\n", "network-status": "{}\n", "top --once --json --interval 100ms": "[]\n"} {
 		var stdout, stderr bytes.Buffer
 		code := run(append([]string{"candor", "--state-dir", dir}, strings.Fields(args)...), &stdout, &stderr)
 		if code != 0 || stdout.String() != want {

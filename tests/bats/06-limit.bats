@@ -156,6 +156,10 @@ listening() { lab_peer ss -Hltn sport = :5201 | grep -q .; }
 	sleep 2
 	after=$(received)
 	between "percent of 20 Mbit/s" 20 105 $(((after - before) * 8 * 100 / (${EPOCHREALTIME/./} - began) / 20))
+	local top
+	top=$(candor top --once --interval 500ms --json | jq -c '.[]')
+	equal "limit that candor top shows" 'c1 net0 20000000' "$(jq -r '"\(.container) \(.device) \(.limit_bits)"' <<<"$top")"
+	jq -e '.rate_bits > 4000000 and .rate_bits < 24000000 and .held_share > 0' <<<"$top" || fail "candor top: $top"
 	equal "rate" 20000000 "$(rate_in c1 net0)"
 	equal "rate in the record" 20000000 "$(record c1 | jq .egress.limit_bits)"
 	candor set c1 candor.dev/egress-limit=1G
@@ -175,16 +179,16 @@ listening() { lab_peer ss -Hltn sport = :5201 | grep -q .; }
 	before=$(record c1)
 	cp "$LAB_CONFIG" "$LAB_DIR/config.before"
 	printf '\n[egress]\nmax_limit = "100M"\n' | cat "$LAB_DIR/config.before" - | lab_write_config
-	refuses() { # ARGUMENTS WORD...
-		run candor set $1
-		((status == 1)) || fail "candor set $1: $status: $output"
+	refuses() { # ID RATE WORD...
+		run candor set "$1" "egress-limit=$2"
+		((status == 1)) || fail "candor set $1 egress-limit=$2: $status: $output"
 		equal "lines" 1 "${#lines[@]}"
-		has "error" "$output" "${@:2}"
+		has "error" "$output" "${@:3}"
 	}
-	refuses "c1 egress-limit=200M" c1 200M 100M max_limit "$LAB_CONFIG"
-	refuses "c1 egress-limit=1" "out of bounds"
-	refuses "c2 egress-limit=1M" c2 "without a limit"
-	refuses "c3 egress-limit=1M" c3 "holds nothing"
+	refuses c1 200M c1 200M 100M max_limit "$LAB_CONFIG"
+	refuses c1 1 "out of bounds"
+	refuses c2 1M c2 "without a limit"
+	refuses c3 1M c3 "holds nothing"
 	equal "the record" "$before" "$(record c1)"
 	equal "rate" 50000000 "$(rate_in c1 net0)"
 	candor set c1 egress-limit=100M
