@@ -258,6 +258,7 @@ in_net_of_record() {
 	want_all_back 6
 }
 
+# bats test_tags=guest-soak
 @test "kill -9 of containerd before it knows its new shim: the shim leaves by itself" {
 	# A shim whose start is answered by nobody: what containerd runs ends it first.
 	cat >"$LAB_BIN/containerd-shim-orphan-v1" <<-'EOF'

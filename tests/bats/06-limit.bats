@@ -142,6 +142,7 @@ listening() { lab_peer ss -Hltn sport = :5201 | grep -q .; }
 
 ##### A limit that changes
 
+# bats test_tags=guest-soak
 @test "candor set: another limit for a connection that stays, and back on the host all is as it was" {
 	command -v iperf3 >/dev/null || skip "needs iperf3 (make setup)"
 	start c1 --annotation "$(nic "ip=$LAB_SUBNET.5/24")" --annotation candor.dev/egress-limit=80M
