@@ -13,9 +13,6 @@ import (
 // may be enabled later, and a failed open costs as much as a read.
 const absentFor = time.Second
 
-// maxFiles is the largest number of files that one controller reads in a group.
-const maxFiles = 8
-
 // A Reader reads the groups of one container. Files are opened when they are
 // first read and kept open; a group that was removed and made again is found
 // again. It is safe for concurrent use.
@@ -28,7 +25,7 @@ type Reader struct {
 	open   int
 	start  time.Time
 
-	memory, cpu, cpuacct, cpuset, blkio, tasks, pressure controller
+	memory, cpu, cpuacct, cpuset, blkio, hugetlb, tasks, pressure controller
 
 	scratches sync.Pool // of *scratch
 }
@@ -43,7 +40,7 @@ type controller struct {
 
 type group struct {
 	dir   string
-	files [maxFiles]keptFile
+	files []keptFile // in the order of the controller's constants
 }
 
 // keptFile is a file that is kept open.
@@ -64,31 +61,40 @@ var errAbsent = errors.New("no such file in this cgroup")
 func (h Hierarchies) Open(paths map[string]string) (*Reader, error) {
 	r := &Reader{start: time.Now()}
 	found := false
-	for name, c := range map[string]*controller{
-		controllerMemory: &r.memory, controllerCPU: &r.cpu, controllerCPUAcct: &r.cpuacct,
-		controllerCPUSet: &r.cpuset, controllerBlkio: &r.blkio,
+	for _, c := range []struct {
+		name  string
+		files int
+		into  *controller
+	}{
+		{controllerMemory, memoryFiles, &r.memory},
+		{controllerCPU, cpuFiles, &r.cpu},
+		{controllerCPUAcct, acctFiles, &r.cpuacct},
+		{controllerCPUSet, cpusetFiles, &r.cpuset},
+		{controllerBlkio, blkioFiles, &r.blkio},
+		{controllerHugetlb, maxHugePageSizes * hugetlbSizeFiles, &r.hugetlb},
 	} {
-		*c = h.controller(paths, name)
-		found = found || c.version != 0
+		*c.into = h.controller(paths, c.name, c.files)
+		found = found || c.into.version != 0
 	}
 	if !found {
 		return nil, fmt.Errorf("open cgroup reader: %w", r.memory.err)
 	}
-	r.pressure = h.controller(paths, Unified)
+	r.pressure = h.controller(paths, Unified, len(PressureKinds()))
 	// Any hierarchy lists the tasks; pids also counts them.
 	for _, name := range []string{controllerPids, controllerCPU, controllerMemory, controllerCPUAcct} {
-		if r.tasks = h.controller(paths, name); r.tasks.version != 0 {
+		if r.tasks = h.controller(paths, name, 1); r.tasks.version != 0 {
 			break
 		}
 	}
 	return r, nil
 }
 
-func (h Hierarchies) controller(paths map[string]string, name string) controller {
+// controller finds a controller's groups, in each of which so many files are read.
+func (h Hierarchies) controller(paths map[string]string, name string, files int) controller {
 	dirs, version, err := h.dirs(paths, name)
 	c := controller{name: name, version: version, err: err}
 	for _, dir := range dirs {
-		c.groups = append(c.groups, group{dir: dir})
+		c.groups = append(c.groups, group{dir: dir, files: make([]keptFile, files)})
 	}
 	return c
 }
@@ -117,7 +123,7 @@ func (r *Reader) Close() error {
 }
 
 func (r *Reader) release() {
-	for _, c := range []*controller{&r.memory, &r.cpu, &r.cpuacct, &r.cpuset, &r.blkio, &r.tasks, &r.pressure} {
+	for _, c := range []*controller{&r.memory, &r.cpu, &r.cpuacct, &r.cpuset, &r.blkio, &r.hugetlb, &r.tasks, &r.pressure} {
 		for g := range c.groups {
 			for f := range c.groups[g].files {
 				r.drop(&c.groups[g].files[f])
