@@ -206,6 +206,9 @@ type View struct {
 	// BoottimeOffset is what the container's time namespace adds to the
 	// host's boottime clock; 0 where it has none of its own.
 	BoottimeOffset time.Duration `json:"boottime_offset,omitempty"`
+	// MemoryRequest is the memory in bytes that the container asked for and
+	// is shown, also where its cgroup's limit is above it; 0 is none.
+	MemoryRequest uint64 `json:"memory_request,omitempty"`
 	// Files are the paths in the container that are bound, such as
 	// /proc/meminfo.
 	Files []string `json:"files,omitempty"`

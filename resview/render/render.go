@@ -206,18 +206,18 @@ func (cl *cell) last(dst []byte) ([]byte, bool) {
 func (c *Container) gather(dst []byte, file int, now time.Time) ([]byte, error) {
 	switch file {
 	case fileMeminfo, fileSwaps:
-		m, err := c.group.Memory()
-		if err != nil {
-			return dst, err
-		}
-		host, err := c.host.memory.get(now)
+		m, host, err := c.memory(now)
 		if err != nil {
 			return dst, err
 		}
 		if file == fileSwaps {
 			return appendSwaps(dst, &m, &host), nil
 		}
-		return appendMeminfo(dst, &m, &host), nil
+		huge, err := c.hugePages(&host, now)
+		if err != nil {
+			return dst, err
+		}
+		return appendMeminfo(dst, &m, &host, &huge), nil
 	case fileDiskstats:
 		s := c.host.borrow()
 		defer c.host.giveBack(s)

@@ -254,6 +254,10 @@ func TestNoHostLineLeaks(t *testing.T) {
 		}
 		write(t, filepath.Join(proc, file), string(changed))
 	}
+	// Of the pools of huge pages the container has what its pod is limited to.
+	pools := filepath.Join(proc, "../sys/kernel/mm/hugepages")
+	write(t, filepath.Join(pools, "hugepages-2048kB/nr_hugepages"), "4096\n")
+	write(t, filepath.Join(pools, "hugepages-1048576kB/nr_hugepages"), "64\n")
 	// Of the CPUs below sys only constants are shown; of the nodes nothing is read.
 	nodes := filepath.Join(proc, "../sys/devices/system/node")
 	write(t, filepath.Join(nodes, "online"), "0-7\n")

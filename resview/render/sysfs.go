@@ -229,15 +229,15 @@ func (c *Container) renderNode(dst []byte, below string, shown []int, now time.T
 	case "node0/numastat":
 		return append(dst, "numa_hit 0\nnuma_miss 0\nnuma_foreign 0\ninterleave_hit 0\nlocal_node 0\nother_node 0\n"...), nil
 	case "node0/meminfo":
-		m, err := c.group.Memory()
+		m, host, err := c.memory(now)
 		if err != nil {
 			return dst, err
 		}
-		host, err := c.host.memory.get(now)
+		huge, err := c.hugePages(&host, now)
 		if err != nil {
 			return dst, err
 		}
-		return appendNodeMeminfo(dst, &m, &host), nil
+		return appendNodeMeminfo(dst, &m, &host, &huge), nil
 	}
 	cpu, ok := strings.CutPrefix(below, "node0/")
 	if id, isCPU := numbered(cpu, "cpu"); ok && isCPU && slices.Contains(shown, id) {
