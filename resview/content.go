@@ -1,6 +1,7 @@
 package resview
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"strings"
@@ -58,6 +59,7 @@ type content struct {
 	// name is the file's path below the container's directory; a directory's
 	// ends with a slash.
 	name string
+	age  time.Duration // how long a content is given to further readers
 	good atomic.Pointer[version]
 
 	mu     sync.Mutex
@@ -105,7 +107,7 @@ func newContainer(view ledger.View, open OpenFunc, share int, kept *kept) *conta
 		kept:   kept,
 	}
 	for i, f := range Files() {
-		c.files[i].name = f.Name
+		c.files[i].name, c.files[i].age = f.Name, cmp.Or(f.Age, contentAge)
 	}
 	return c
 }
@@ -122,7 +124,7 @@ func (c *container) below(name string) *content {
 				break
 			}
 		}
-		f = &content{name: name}
+		f = &content{name: name, age: contentAge}
 		c.belows[name] = f
 	}
 	return f
@@ -152,7 +154,7 @@ func (c *container) close() {
 func (c *container) read(f *content, age time.Duration, alive func()) (*version, error) {
 	good := f.good.Load()
 	now := time.Now()
-	if good != nil && now.Sub(good.at) < age {
+	if good != nil && now.Sub(good.at) < min(age, f.age) {
 		return good, nil
 	}
 	f.mu.Lock()
@@ -320,7 +322,7 @@ func (c *container) readFile(f *content, a readArgs, w work) ([]byte, error) {
 	// The start of a file is as it is now, also for those who keep it open
 	// and read it again (top). But where a dead worker may have answered just
 	// that, the reader has to get the rest of the same.
-	age := contentAge
+	age := f.age
 	if w.replay {
 		age = replayAge
 	}

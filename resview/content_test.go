@@ -35,6 +35,25 @@ func TestContentIsReusedForAShortTime(t *testing.T) {
 	}
 }
 
+func TestAClockIsReusedForNoLongerThanItsStep(t *testing.T) {
+	c, _, _ := oneContainer(t)
+	node := c.file("c1", "uptime")
+	fh := c.open(node)
+	last := c.read(node, fh, 0, 4096)
+	for range 3 {
+		time.Sleep(11 * time.Millisecond)
+		if got := c.read(node, c.open(node), 0, 4096); got == last {
+			t.Errorf("%q is given again", got)
+		}
+		time.Sleep(11 * time.Millisecond)
+		got := c.read(node, fh, 0, 4096) // top keeps it open
+		if got == last {
+			t.Errorf("%q is given again to who keeps it open", got)
+		}
+		last = got
+	}
+}
+
 func TestAnOpenFileIsReadOfOnePiece(t *testing.T) {
 	c, _, node := oneContainer(t)
 	fh := c.open(node)

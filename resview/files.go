@@ -32,6 +32,8 @@ type File struct {
 	// Optional marks what not every container has: it is looked for when the
 	// kernel asks.
 	Optional bool
+	// Age is how long a content is given to further readers; 0 is 100 ms.
+	Age time.Duration
 }
 
 // Pressure is the name of the file of [Files] that is bound only if asked for.
@@ -55,6 +57,8 @@ func Files() []File {
 		{Name: "cpu", Target: "/sys/devices/system/cpu", Directory: true},
 		{Name: "node", Target: "/sys/devices/system/node", Directory: true},
 		{Name: Pressure, Target: "/proc/pressure", Directory: true, Optional: true},
+		// Programs time with it. It counts in hundredths of a second.
+		{Name: "uptime", Target: "/proc/uptime", Age: 10 * time.Millisecond},
 	}
 }
 

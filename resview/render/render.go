@@ -1,6 +1,6 @@
 // Package render makes the content of the files that show a container its own
-// resources: /proc/meminfo, stat, cpuinfo, diskstats, loadavg, swaps, vmstat,
-// zoneinfo, slabinfo and pressure, and /sys/devices/system/cpu and node.
+// resources: /proc/meminfo, stat, cpuinfo, diskstats, loadavg, swaps, uptime,
+// vmstat, zoneinfo, slabinfo and pressure, and /sys/devices/system/cpu and node.
 //
 // A [Host] holds what all containers of a node share; a [Container] gathers
 // the readings of one and renders. The renderers proper are pure functions of
@@ -38,6 +38,7 @@ const (
 	fileVmstat
 	fileZoneinfo
 	fileSlabinfo
+	fileUptime
 	fileCount
 )
 
@@ -49,7 +50,7 @@ var ErrUnknownFile = errors.New("no such file in the resource view")
 func Names() []string {
 	return []string{
 		"meminfo", "stat", "cpuinfo", "diskstats", "loadavg", "swaps", "cpu-online",
-		"vmstat", "zoneinfo", "slabinfo",
+		"vmstat", "zoneinfo", "slabinfo", "uptime",
 	}
 }
 
@@ -76,6 +77,8 @@ func indexOf(file string) int {
 		return fileZoneinfo
 	case "slabinfo":
 		return fileSlabinfo
+	case "uptime":
+		return fileUptime
 	}
 	return -1
 }
@@ -144,6 +147,13 @@ func (c *Container) Render(dst []byte, file string, now time.Time) ([]byte, erro
 		dst, err := c.renderPath(dst, file, now)
 		if err != nil {
 			return dst, fmt.Errorf("render %q: %w", file, err)
+		}
+		return dst, nil
+	}
+	if i == fileUptime { // a clock is not reused, and costs nothing
+		dst, err := c.gatherUptime(dst, now)
+		if err != nil {
+			return dst, fmt.Errorf("render %s: %w", file, err)
 		}
 		return dst, nil
 	}

@@ -143,7 +143,7 @@ func TestADeadContainerShowsItsLastContent(t *testing.T) {
 
 func TestUnknownFilesAreRefused(t *testing.T) {
 	c := openFixture(t, "v2")
-	for _, file := range []string{"", "uptime", "meminfo2"} {
+	for _, file := range []string{"", "version", "meminfo2"} {
 		if _, err := c.Render(nil, file, time.Now()); !errors.Is(err, ErrUnknownFile) {
 			t.Errorf("%q: %v", file, err)
 		}
@@ -306,6 +306,31 @@ func TestFilesAgreeOnTheMemory(t *testing.T) {
 			if got := field(t, vmstat, key); got != field(t, meminfo, want)/4 || got != zone(key) {
 				t.Errorf("%s: %s: %d in vmstat, %d in zoneinfo, %s %d kB", name, key, got, zone(key), want, field(t, meminfo, want))
 			}
+		}
+	}
+}
+
+func TestUptimeAgreesWithStat(t *testing.T) {
+	for name := range fixtures() {
+		c := openFixture(t, name)
+		now := time.Unix(1800000000, 0)
+		stat := mustRender(t, c, "stat", now)
+		uptime, idle, _ := strings.Cut(mustRender(t, c, "uptime", now), " ")
+		if want := fmt.Sprintf("%d.%02d\n", numbers(t, stat, "cpu")[3]/100, numbers(t, stat, "cpu")[3]%100); idle != want {
+			t.Errorf("%s: idle for %q, by stat %q", name, idle, want)
+		}
+		age, err := parseUptime([]byte(uptime))
+		if err != nil {
+			t.Fatal(err)
+		}
+		hostAge, boot, err := c.host.clocks(now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		// The present, by both, to the second that btime is cut to.
+		off := age + time.Duration(field(t, stat, "btime"))*time.Second - hostAge - time.Duration(boot)
+		if off > 10*time.Millisecond || off < -time.Second-10*time.Millisecond {
+			t.Errorf("%s: uptime and btime are %v off", name, off)
 		}
 	}
 }
