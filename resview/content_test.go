@@ -165,7 +165,7 @@ func TestAPanicIsAnError(t *testing.T) {
 func TestSweepForgetsTheDead(t *testing.T) {
 	c, fake, node := oneContainer(t)
 	c.read(node, c.open(node), 0, 4096)
-	eraseRecord(t, c.s.tree.store, "c1")
+	eraseRecord(t, c.s.tree.store.(*ledger.Store), "c1")
 	c.s.tree.sweep()
 	if c.s.Containers() != 1 {
 		t.Error("forgotten while it is still read")

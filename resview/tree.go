@@ -89,7 +89,7 @@ func (t *tree) path(p location) string {
 
 // tree finds containers by the key and by the id of their views.
 type tree struct {
-	store  *ledger.Store
+	store  Store
 	open   OpenFunc
 	share  int
 	kept   *kept
@@ -106,7 +106,7 @@ type tree struct {
 	listing []entry // of the root, as the last reading found it
 }
 
-func newTree(store *ledger.Store, open OpenFunc, share int, kept *kept) *tree {
+func newTree(store Store, open OpenFunc, share int, kept *kept) *tree {
 	return &tree{
 		store:      store,
 		open:       open,
