@@ -215,6 +215,9 @@ type View struct {
 	// Rootfs is the container's root as its mount namespace names it
 	// before pivot_root; after it, the same file is at /.
 	Rootfs string `json:"rootfs,omitempty"`
+	// Init is the record's Owner, for those who are given the view alone: if
+	// it is moved, its cgroups are those that count.
+	Init Process `json:"-"`
 }
 
 // Key names the record of the container id whose bundle is at the given path:

@@ -68,7 +68,8 @@ type OpenFunc func(view ledger.View) (Container, error)
 
 // Store tells which containers there are: candor's ledger, or what a platform
 // keeps of its own. Of a record the Key is looked at, which names the container's
-// directory below the mount, and the View, nil for a container that has none.
+// directory below the mount; the View, nil for a container that has none; and the
+// Owner, whose cgroups are followed when it is moved, zero for one that never is.
 //
 // A View.ID must never mean another container for as long as the mount is there,
 // not after a restart either, and a worker's successor has to be told the same as

@@ -188,11 +188,11 @@ func (h *Host) trim(now time.Time) {
 	all := h.list()
 	held := 0
 	for _, c := range all {
-		held += c.group.Descriptors()
+		held += c.group().Descriptors()
 	}
 	for _, c := range all {
 		used := c.used.Load()
-		switch n := c.group.Descriptors(); {
+		switch n := c.group().Descriptors(); {
 		case used != 0 && now.Sub(time.Unix(0, used)) > idleAfter:
 			c.release()
 			c.used.Store(0)

@@ -73,7 +73,7 @@ func (c *Container) hugePages(host *hostMemory, now time.Time) (hugePages, error
 		if pages == 0 {
 			continue // and costs nothing
 		}
-		account, err := c.group.Hugetlb(&pool.size)
+		account, err := c.group().Hugetlb(&pool.size)
 		if errors.Is(err, cgroup.ErrNoController) {
 			continue
 		} else if err != nil {

@@ -29,7 +29,7 @@ func parseHostMemory(text []byte) (hostMemory, error) {
 // memory takes the readings of memory: limited by what the container asked for,
 // and made to add up.
 func (c *Container) memory(now time.Time) (m cgroup.Memory, host hostMemory, err error) {
-	if m, err = c.group.Memory(); err != nil {
+	if m, err = c.group().Memory(); err != nil {
 		return m, host, err
 	}
 	if host, err = c.host.memory.get(now); err != nil {

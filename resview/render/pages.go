@@ -23,7 +23,7 @@ func (c *Container) gatherPages(dst []byte, file int, now time.Time) ([]byte, er
 	if err != nil {
 		return dst, err
 	}
-	events, err := c.group.MemoryEvents()
+	events, err := c.group().MemoryEvents()
 	if err != nil {
 		return dst, err
 	}

@@ -87,10 +87,11 @@ func indexOf(file string) int {
 // of several readers of one file one gathers and the others get the same
 // content, and readers of different files do not wait for each other.
 type Container struct {
-	view  ledger.View
-	host  *Host
-	group *cgroup.Reader
-	cells [fileCount]cell
+	view     ledger.View
+	host     *Host
+	reader   atomic.Pointer[cgroup.Reader]
+	followed followState
+	cells    [fileCount]cell
 	// used is the Unix time of the last Render, in nanoseconds.
 	used atomic.Int64
 
@@ -119,7 +120,9 @@ func Open(view ledger.View, host *Host) (*Container, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open resource view %d: %w", view.ID, err)
 	}
-	c := &Container{view: view, host: host, group: group, counters: host.countersOf(view.ID)}
+	c := &Container{view: view, host: host, counters: host.countersOf(view.ID)}
+	c.reader.Store(group)
+	c.followed.groups = view.Cgroups
 	c.stat.restore(c.counters.get(counterStat))
 	c.census.restore(c.counters.get(counterTasks))
 	c.load.restore(c.counters.get(counterLoad))
@@ -130,7 +133,7 @@ func Open(view ledger.View, host *Host) (*Container, error) {
 // Close gives up all that the container holds here. It may be called twice.
 func (c *Container) Close() error {
 	c.host.remove(c)
-	return errors.Join(c.group.Close(), c.counters.close())
+	return errors.Join(c.group().Close(), c.counters.close())
 }
 
 // Render appends the content of file to dst: one of [Names], or what lies in one
@@ -144,6 +147,7 @@ func (c *Container) Render(dst []byte, file string, now time.Time) ([]byte, erro
 	c.used.Store(now.UnixNano())
 	i := indexOf(file)
 	if i < 0 {
+		c.follow(now)
 		dst, err := c.renderPath(dst, file, now)
 		if err != nil {
 			return dst, fmt.Errorf("render %q: %w", file, err)
@@ -166,6 +170,7 @@ func (c *Container) Render(dst []byte, file string, now time.Time) ([]byte, erro
 	if dst, ok := cl.fresh(dst, now); ok { // made while we waited
 		return dst, nil
 	}
+	c.follow(now)
 	body, err := c.gather(cl.spare[:0], i, now)
 	if errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE) {
 		c.host.shrink(c)
@@ -247,7 +252,7 @@ func (c *Container) gather(dst []byte, file int, now time.Time) ([]byte, error) 
 	s := c.host.borrow()
 	defer c.host.giveBack(s)
 	if file == fileStat {
-		if err := c.group.CPU(&s.cpu); err != nil {
+		if err := c.group().CPU(&s.cpu); err != nil {
 			return dst, err
 		}
 		if err := c.cpus(s, now); err != nil {
@@ -272,7 +277,7 @@ func (c *Container) gather(dst []byte, file int, now time.Time) ([]byte, error) 
 
 // closeFiles gives up the descriptors; what is asked next opens them again.
 func (c *Container) closeFiles() {
-	c.group.Release()
+	c.group().Release()
 	_ = c.counters.close() // all that is written is in the page cache
 }
 

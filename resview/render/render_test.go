@@ -122,7 +122,7 @@ func TestADeadContainerShowsItsLastContent(t *testing.T) {
 	if err := os.RemoveAll(dir); err != nil {
 		t.Fatal(err)
 	}
-	c.group.Release() // plain files outlive their directory, kernfs files do not
+	c.group().Release() // plain files outlive their directory, kernfs files do not
 	now = now.Add(time.Second)
 	if got := mustRender(t, c, "meminfo", now); got != last {
 		t.Errorf("got %q, want the last content", got)
@@ -171,7 +171,7 @@ func TestManyReadersOfManyFiles(t *testing.T) {
 					}
 				}
 				if i%50 == 0 {
-					c.group.Release()
+					c.group().Release()
 					c.host.trim(time.Unix(1800000000, 0))
 				}
 			}
@@ -184,15 +184,15 @@ func TestIdleContainersHoldNothing(t *testing.T) {
 	c := openFixture(t, "v2")
 	now := time.Unix(1800000000, 0)
 	mustRender(t, c, "meminfo", now)
-	if c.group.Descriptors() == 0 {
+	if c.group().Descriptors() == 0 {
 		t.Fatal("nothing is kept open")
 	}
 	c.host.trim(now.Add(idleAfter))
-	if c.group.Descriptors() == 0 {
+	if c.group().Descriptors() == 0 {
 		t.Error("trimmed too early")
 	}
 	c.host.trim(now.Add(idleAfter + 1))
-	if n := c.group.Descriptors(); n != 0 {
+	if n := c.group().Descriptors(); n != 0 {
 		t.Errorf("%d descriptors are held for an idle container", n)
 	}
 	mustRender(t, c, "meminfo", now.Add(2*idleAfter))
@@ -215,15 +215,15 @@ func TestDescriptorsAreTakenFromThoseAskedLongestAgo(t *testing.T) {
 		mustRender(t, c, "meminfo", now.Add(time.Duration(3-i)*time.Second))
 		all = append(all, c)
 	}
-	host.maxDescriptors = 2 * all[0].group.Descriptors()
+	host.maxDescriptors = 2 * all[0].group().Descriptors()
 	host.trim(now)
 	for i, want := range []bool{true, true, false, false} {
-		if held := all[i].group.Descriptors() > 0; held != want {
+		if held := all[i].group().Descriptors() > 0; held != want {
 			t.Errorf("container %d, asked %d s ago, holds descriptors: %v", i, i, held)
 		}
 	}
 	host.shrink(all[1])
-	if all[1].group.Descriptors() == 0 {
+	if all[1].group().Descriptors() == 0 {
 		t.Error("the spared one lost its descriptors")
 	}
 }
