@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -371,6 +372,9 @@ func TestFilesAgreeOnTheCPUs(t *testing.T) {
 		}
 		for _, directory := range []string{"cpu", "node/node0"} {
 			names, err := c.List(nil, directory, now)
+			if name == "v2-old" && directory == "node/node0" && errors.Is(err, fs.ErrNotExist) {
+				continue // a kernel without NUMA
+			}
 			if err != nil {
 				t.Fatal(err)
 			}
