@@ -24,9 +24,13 @@ import (
 // the container's directory.
 func copied(t testing.TB, name, group string) (c *Container, dir string) {
 	t.Helper()
-	root := t.TempDir()
-	if err := os.CopyFS(root, os.DirFS(filepath.Join("testdata", name))); err != nil {
-		t.Fatal(err)
+	root := fixtureRoot(t, name)
+	if !filepath.IsAbs(root) { // recorded, and not made for this test
+		recorded := root
+		root = t.TempDir()
+		if err := os.CopyFS(root, os.DirFS(recorded)); err != nil {
+			t.Fatal(err)
+		}
 	}
 	host, err := NewHost(root)
 	if err != nil {
@@ -232,44 +236,59 @@ func TestDescriptorsAreTakenFromThoseAskedLongestAgo(t *testing.T) {
 // TestNoHostLineLeaks changes every number of the host's files and checks that
 // no line but those that are the machine's by their nature follows.
 func TestNoHostLineLeaks(t *testing.T) {
+	for _, name := range []string{"v2", "v2-numa", "v1", "v1-swap", "hybrid"} { // v2-old has no limit
+		t.Run(name, func(t *testing.T) { noHostLineLeaks(t, name) })
+	}
+}
+
+func noHostLineLeaks(t *testing.T, name string) {
 	now := time.Unix(1800000000, 0)
-	before, _ := copied(t, "v2", v2Group)
-	after, dir := copied(t, "v2", v2Group)
-	proc := filepath.Join(dir, "../../../../../..", "proc")
-	for _, file := range []string{"meminfo", "diskstats", "stat"} {
-		text, err := os.ReadFile(filepath.Join(proc, file))
+	before, _ := copied(t, name, "")
+	after, _ := copied(t, name, "")
+	root := after.host.root
+	for _, file := range []string{"meminfo", "diskstats", "stat", "uptime"} {
+		text, err := os.ReadFile(filepath.Join(root, "proc", file))
 		if err != nil {
 			t.Fatal(err)
 		}
 		changed := regexp.MustCompile(`(?m)(\d+)( kB)?$`).ReplaceAllFunc(text, func(b []byte) []byte {
 			return append([]byte("1"), b...)
 		})
-		changed = regexp.MustCompile(`(?m)^(btime|Hugepagesize: ) +.*$`).ReplaceAllFunc(changed, func(b []byte) []byte {
-			if bytes.HasPrefix(b, []byte("btime")) {
-				return []byte("btime 1795100000")
-			}
-			return []byte("Hugepagesize:       2048 kB")
+		// A constant, what the container's age is reckoned from, and no swap at all.
+		changed = regexp.MustCompile(`(?m)^(btime|Hugepagesize:|SwapTotal: +10 ).*$`).ReplaceAllFunc(changed, func(b []byte) []byte {
+			return regexp.MustCompile(`(?m)^` + string(bytes.Fields(b)[0]) + `.*$`).Find(text)
 		})
 		if bytes.Equal(changed, text) {
 			t.Fatal(file, "was not changed")
 		}
-		write(t, filepath.Join(proc, file), string(changed))
+		write(t, filepath.Join(root, "proc", file), string(changed))
 	}
 	// Of the pools of huge pages the container has what its pod is limited to.
-	pools := filepath.Join(proc, "../sys/kernel/mm/hugepages")
-	write(t, filepath.Join(pools, "hugepages-2048kB/nr_hugepages"), "4096\n")
-	write(t, filepath.Join(pools, "hugepages-1048576kB/nr_hugepages"), "64\n")
+	pools, err := filepath.Glob(filepath.Join(root, "sys/kernel/mm/hugepages/*/nr_hugepages"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, pool := range pools {
+		if text, err := os.ReadFile(pool); err != nil {
+			t.Fatal(err)
+		} else if string(text) != "0\n" {
+			write(t, pool, "1"+string(text))
+		}
+	}
 	// Of the CPUs below sys only constants are shown; of the nodes nothing is read.
-	nodes := filepath.Join(proc, "../sys/devices/system/node")
-	write(t, filepath.Join(nodes, "online"), "0-7\n")
-	write(t, filepath.Join(nodes, "node0/cpulist"), "0-63\n")
-	for _, name := range []string{"present", "possible", "offline", "isolated", "enabled"} {
-		write(t, filepath.Join(proc, "../sys/devices/system/cpu", name), "1-63\n")
+	system := filepath.Join(root, "sys/devices/system")
+	write(t, filepath.Join(system, "node/online"), "0-7\n")
+	write(t, filepath.Join(system, "node/node0/cpulist"), "0-63\n")
+	for _, name := range []string{"present", "possible", "offline", "isolated"} {
+		write(t, filepath.Join(system, "cpu", name), "1-63\n")
 	}
-	for _, name := range []string{"topology/core_siblings_list", "cache/index3/shared_cpu_list"} {
-		write(t, filepath.Join(proc, "../sys/devices/system/cpu/cpu3", name), "0-63\n")
+	if name == "v2" {
+		for _, name := range []string{"topology/core_siblings_list", "cache/index3/shared_cpu_list"} {
+			write(t, filepath.Join(system, "cpu/cpu3", name), "0-63\n")
+		}
+		write(t, filepath.Join(system, "cpu/cpu3/topology/core_siblings"), "ffffffff,ffffffff\n")
+		write(t, filepath.Join(system, "cpu/enabled"), "1-63\n")
 	}
-	write(t, filepath.Join(proc, "../sys/devices/system/cpu/cpu3/topology/core_siblings"), "ffffffff,ffffffff\n")
 	for _, file := range paths(t, after, now) {
 		a, b := mustRender(t, before, file, now), mustRender(t, after, file, now.Add(time.Hour))
 		if a != b {
