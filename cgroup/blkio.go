@@ -40,8 +40,14 @@ func (r *Reader) Blkio(dst []DeviceIO) ([]DeviceIO, error) {
 	s := r.borrow()
 	defer r.giveBack(s)
 	if c.version == 2 {
-		text, err := r.readNearest(c, 0, "io.stat", s)
-		if errors.Is(err, ErrNoController) {
+		// Not that of a group above, where the controller is not enabled for the
+		// container's own: what others did there is not the container's, and the
+		// root's is the machine's.
+		if len(c.groups) < 2 {
+			return dst, nil
+		}
+		text, err := r.read(c, 0, 0, "io.stat", s)
+		if errors.Is(err, errAbsent) {
 			return dst, nil
 		} else if err != nil {
 			return dst, err

@@ -15,27 +15,29 @@ import (
 	"candor.dev/candor/ledger"
 )
 
-// odd are the files of a container and of the group above it that a fuzz target
-// fills, by version.
-var odd = [2][]string{
-	{
-		"memory/pod/c/memory.stat", "memory/pod/c/memory.usage_in_bytes", "memory/pod/c/memory.kmem.usage_in_bytes",
-		"memory/pod/memory.stat", "memory/pod/memory.limit_in_bytes", "memory/pod/memory.usage_in_bytes",
-		"memory/pod/memory.memsw.limit_in_bytes", "memory/pod/memory.memsw.usage_in_bytes", "memory/pod/c/memory.oom_control",
-		"cpu/pod/c/cpu.cfs_quota_us", "cpu/pod/c/cpu.cfs_period_us", "cpu/pod/c/cpu.stat", "cpu/pod/cpu.cfs_quota_us", "cpu/pod/cpu.cfs_period_us",
-		"cpuacct/pod/c/cpuacct.stat", "cpuacct/pod/c/cpuacct.usage_all", "cpuacct/pod/c/cpuacct.usage_percpu",
-		"cpuset/pod/c/cpuset.effective_cpus", "blkio/pod/c/blkio.throttle.io_serviced", "blkio/pod/c/blkio.throttle.io_service_bytes",
-		"hugetlb/pod/c/hugetlb.2MB.usage_in_bytes", "hugetlb/pod/c/hugetlb.2MB.limit_in_bytes", "hugetlb/pod/c/hugetlb.2MB.rsvd.usage_in_bytes",
-		"pids/pod/c/tasks", "pids/pod/c/pids.current",
-	},
-	{
+// oddFiles are the files of a container and of the group above it that a fuzz target
+// fills.
+func oddFiles(version int) []string {
+	if version == 1 {
+		return []string{
+			"memory/pod/c/memory.stat", "memory/pod/c/memory.usage_in_bytes", "memory/pod/c/memory.kmem.usage_in_bytes",
+			"memory/pod/memory.stat", "memory/pod/memory.limit_in_bytes", "memory/pod/memory.usage_in_bytes",
+			"memory/pod/memory.memsw.limit_in_bytes", "memory/pod/memory.memsw.usage_in_bytes", "memory/pod/c/memory.oom_control",
+			"cpu/pod/c/cpu.cfs_quota_us", "cpu/pod/c/cpu.cfs_period_us", "cpu/pod/c/cpu.stat", "cpu/pod/cpu.cfs_quota_us", "cpu/pod/cpu.cfs_period_us",
+			"cpuacct/pod/c/cpuacct.stat", "cpuacct/pod/c/cpuacct.usage_all", "cpuacct/pod/c/cpuacct.usage_percpu",
+			"cpuset/pod/c/cpuset.effective_cpus", "blkio/pod/c/blkio.throttle.io_serviced", "blkio/pod/c/blkio.throttle.io_service_bytes",
+			"hugetlb/pod/c/hugetlb.2MB.usage_in_bytes", "hugetlb/pod/c/hugetlb.2MB.limit_in_bytes", "hugetlb/pod/c/hugetlb.2MB.rsvd.usage_in_bytes",
+			"pids/pod/c/tasks", "pids/pod/c/pids.current",
+		}
+	}
+	return []string{
 		"pod/c/memory.stat", "pod/c/memory.current", "pod/c/memory.max", "pod/c/memory.swap.current", "pod/c/memory.swap.max", "pod/c/memory.events",
 		"pod/memory.stat", "pod/memory.current", "pod/memory.max", "pod/memory.swap.current", "pod/memory.swap.max",
 		"pod/c/cpu.max", "pod/c/cpu.stat", "pod/c/cpu.stat.local", "pod/cpu.max", "pod/cpu.stat",
 		"pod/c/cpuset.cpus.effective", "pod/c/io.stat", "pod/c/cpu.pressure",
 		"pod/c/hugetlb.2MB.current", "pod/c/hugetlb.2MB.max", "pod/c/hugetlb.2MB.rsvd.current", "pod/hugetlb.2MB.max", "pod/hugetlb.2MB.current",
 		"pod/c/cgroup.threads", "pod/c/pids.current",
-	},
+	}
 }
 
 // oddTask is a task of the machine, whose name may be anything.
@@ -66,7 +68,7 @@ func oddHost(f *testing.F, version int) (host *Host, groups string, view ledger.
 	} {
 		put(f, filepath.Join(root, file), text)
 	}
-	for _, file := range odd[version-1] {
+	for _, file := range oddFiles(version) {
 		for dir := filepath.Dir(filepath.Join(groups, file)); len(dir) >= len(groups); dir = filepath.Dir(dir) {
 			put(f, filepath.Join(dir, "cgroup.procs"), "")
 		}
@@ -120,7 +122,7 @@ func FuzzRender(f *testing.F) {
 		host := hosts[i]
 		now = now.Add(time.Hour) // nothing of the run before is used again
 		parts := bytes.Split(group, []byte{0})
-		for at, file := range odd[i] {
+		for at, file := range oddFiles(i + 1) {
 			set(t, filepath.Join(groups[i], file), parts[at%len(parts)])
 		}
 		for _, file := range []string{"status", "task/" + oddTask + "/stat"} {
@@ -140,12 +142,6 @@ func FuzzRender(f *testing.F) {
 		}
 	})
 }
-
-// The forms of two files.
-var (
-	cpuLine  = regexp.MustCompile(`(?m)^cpu(\d+) `)
-	loadLine = regexp.MustCompile(`^(\d+\.\d\d ){3}\d+/\d+ \d+\n$`)
-)
 
 // plausible checks what holds for a file whatever it is made from.
 func plausible(t *testing.T, file, text string) {
@@ -179,7 +175,7 @@ func plausible(t *testing.T, file, text string) {
 		}
 	case "stat":
 		sum := make([]int, 10)
-		for _, m := range cpuLine.FindAllStringSubmatch(text, -1) {
+		for _, m := range regexp.MustCompile(`(?m)^cpu(\d+) `).FindAllStringSubmatch(text, -1) {
 			for i, v := range numbers(t, text, "cpu"+m[1]) {
 				sum[i] += v
 			}
@@ -196,7 +192,7 @@ func plausible(t *testing.T, file, text string) {
 			t.Error(err)
 		}
 	case "loadavg":
-		if !loadLine.MatchString(text) {
+		if !regexp.MustCompile(`^(\d+\.\d\d ){3}\d+/\d+ \d+\n$`).MatchString(text) {
 			t.Errorf("loadavg: %q", text)
 		}
 	case "diskstats":

@@ -64,37 +64,37 @@ func (m machine) build(t testing.TB, root string) {
 	sockets := max(m.sockets, 1)
 	cores := m.cpus / m.threads
 	var info strings.Builder
-	var all, package_, threads []int
+	var all, inPackage, threads []int
 	for id := range m.cpus {
 		all = append(all, id)
 	}
 	for id := range m.cpus {
 		core := id % cores
 		socket := core / (cores / sockets)
-		package_, threads = package_[:0], threads[:0]
+		inPackage, threads = inPackage[:0], threads[:0]
 		for other := range m.cpus {
 			if other%cores/(cores/sockets) == socket {
-				package_ = append(package_, other)
+				inPackage = append(inPackage, other)
 			}
 			if other%cores == core {
 				threads = append(threads, other)
 			}
 		}
 		fmt.Fprintf(&info, "processor\t: %d\ncpu MHz\t\t: 2800.000\nphysical id\t: %d\nsiblings\t: %d\ncore id\t\t: %d\ncpu cores\t: %d\n\n",
-			id, socket, len(package_), core%(cores/sockets), cores/sockets)
+			id, socket, len(inPackage), core%(cores/sockets), cores/sockets)
 		dir := filepath.Join(cpu, "cpu"+strconv.Itoa(id))
 		for file, content := range map[string]string{
 			"topology/physical_package_id": strconv.Itoa(socket), "topology/core_id": strconv.Itoa(core % (cores / sockets)),
 			"topology/thread_siblings_list": list(threads), "topology/thread_siblings": mask(threads, all),
-			"topology/package_cpus_list": list(package_), "topology/package_cpus": mask(package_, all),
-			"cache/index3/shared_cpu_list": list(package_), "cache/index3/level": "3", "cache/index3/size": "262144K",
+			"topology/package_cpus_list": list(inPackage), "topology/package_cpus": mask(inPackage, all),
+			"cache/index3/shared_cpu_list": list(inPackage), "cache/index3/level": "3", "cache/index3/size": "262144K",
 			"cpuidle/state0/usage": "81234", "online": "1",
 		} {
 			put(t, filepath.Join(dir, file), content+"\n")
 		}
 		if m.sockets > 0 {
 			link(t, fmt.Sprintf("../../node/node%d", socket), filepath.Join(dir, fmt.Sprintf("node%d", socket)))
-			put(t, filepath.Join(node, fmt.Sprintf("node%d/cpulist", socket)), list(package_)+"\n")
+			put(t, filepath.Join(node, fmt.Sprintf("node%d/cpulist", socket)), list(inPackage)+"\n")
 		}
 	}
 	put(t, filepath.Join(root, "proc/cpuinfo"), info.String())
