@@ -151,7 +151,8 @@ func (h *Host) giveBack(s *scratch) { h.scratches.Put(s) }
 // return it.
 func (h *Host) note(err error) {
 	if err != nil {
-		h.noted.Store(&err)
+		kept := err // err itself would be allocated at each call, also for none
+		h.noted.Store(&kept)
 	}
 }
 

@@ -206,16 +206,6 @@ func TestUptime(t *testing.T) {
 	if got := string(appendUptime(nil, 61*time.Second+59*time.Millisecond, 5*time.Millisecond)); got != "61.05 0.00\n" {
 		t.Errorf("got %q", got)
 	}
-	for text, want := range map[string]uint64{"cpu  1 2 3 42 0 0 0 0 0 0\ncpu0 9\n": 42, "cpu 1 2 3 4": 4} {
-		if got, err := idleTicks([]byte(text)); err != nil || got != want {
-			t.Errorf("%q: %d, %v", text, got, err)
-		}
-	}
-	for _, bad := range []string{"", "cpu 1 2 3", "cpu0 1 2 3 4", "cpu 1 2 3 x"} {
-		if got, err := idleTicks([]byte(bad)); err == nil {
-			t.Errorf("%q: %d", bad, got)
-		}
-	}
 }
 
 func TestLowWatermarkIsTheKernels(t *testing.T) {
@@ -366,7 +356,6 @@ func FuzzHostFiles(f *testing.F) {
 		_, _ = parseOnline(text)
 		_, _ = parseHugePageSize(text)
 		_, _ = parseCount(text)
-		_, _ = idleTicks(text)
 		if ids, err := parseCPUMask(nil, text); err == nil && len(ids) > 0 {
 			again, err := parseCPUMask(nil, appendCPUMask(nil, ids, ids))
 			if err != nil || !slices.Equal(again, ids) {

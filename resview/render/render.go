@@ -154,20 +154,17 @@ func (c *Container) Render(dst []byte, file string, now time.Time) ([]byte, erro
 		}
 		return dst, nil
 	}
-	if i == fileUptime { // a clock is not reused, and costs nothing
-		dst, err := c.gatherUptime(dst, now)
-		if err != nil {
-			return dst, fmt.Errorf("render %s: %w", file, err)
-		}
-		return dst, nil
+	reuse := Reuse
+	if i == fileUptime { // a clock
+		reuse = 0
 	}
 	cl := &c.cells[i]
-	if dst, ok := cl.fresh(dst, now); ok {
+	if dst, ok := cl.fresh(dst, now, reuse); ok {
 		return dst, nil
 	}
 	cl.render.Lock()
 	defer cl.render.Unlock()
-	if dst, ok := cl.fresh(dst, now); ok { // made while we waited
+	if dst, ok := cl.fresh(dst, now, reuse); ok { // made while we waited
 		return dst, nil
 	}
 	c.follow(now)
@@ -199,10 +196,10 @@ func (c *Container) Last(dst []byte, file string) ([]byte, bool) {
 	return c.cells[i].last(dst)
 }
 
-func (cl *cell) fresh(dst []byte, now time.Time) ([]byte, bool) {
+func (cl *cell) fresh(dst []byte, now time.Time, reuse time.Duration) ([]byte, bool) {
 	cl.content.Lock()
 	defer cl.content.Unlock()
-	if age := now.Sub(cl.at); !cl.ok || age < 0 || age >= Reuse {
+	if age := now.Sub(cl.at); !cl.ok || age < 0 || age >= reuse {
 		return dst, false
 	}
 	return append(dst, cl.body...), true
@@ -251,14 +248,11 @@ func (c *Container) gather(dst []byte, file int, now time.Time) ([]byte, error) 
 
 	s := c.host.borrow()
 	defer c.host.giveBack(s)
-	if file == fileStat {
-		if err := c.group().CPU(&s.cpu); err != nil {
-			return dst, err
-		}
-		if err := c.cpus(s, now); err != nil {
-			return dst, err
-		}
+	switch file {
+	case fileStat:
 		return c.gatherStat(dst, s, now)
+	case fileUptime:
+		return c.gatherUptime(dst, s, now)
 	}
 	if err := c.shownCPUs(s, now); err != nil {
 		return dst, err
