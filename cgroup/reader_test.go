@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // fixture makes a cgroup tree of plain files and gives its hierarchies.
@@ -251,6 +253,58 @@ func TestAMissingFileIsFoundOnceItIsThere(t *testing.T) {
 	r.Close()
 	if _, err := r.Cpuset(nil); !errors.Is(err, ErrClosed) {
 		t.Errorf("after Close: %v", err)
+	}
+}
+
+// A fifo without a writer hangs at its open, as a file of the kernel's may.
+func TestAFileThatHangsHoldsNoOtherUp(t *testing.T) {
+	h, root := fixture(t, true, map[string]string{
+		"c/memory.current": "400\n",
+		"c/cpu.stat":       "usage_usec 30\nuser_usec 20\nsystem_usec 10\n",
+	})
+	fifo := filepath.Join(root, "c/memory.stat")
+	if err := unix.Mkfifo(fifo, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	r := open(t, h, map[string]string{"": "/c"})
+	memory := make(chan error, 1)
+	go func() {
+		_, err := r.Memory()
+		memory <- err
+	}()
+	others := make(chan error, 1)
+	go func() {
+		for r.Descriptors() == 0 { // until it is at the second file
+			time.Sleep(time.Millisecond)
+		}
+		time.Sleep(20 * time.Millisecond)
+		var c CPU
+		// Twice: the cpu.max that is not there is looked for again.
+		err := r.CPU(&c)
+		time.Sleep(absentFor)
+		r.Release()
+		others <- errors.Join(err, r.CPU(&c))
+	}()
+	select {
+	case err := <-others:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(10 * time.Second):
+		t.Error("the CPU's files wait for the memory's")
+	}
+	select {
+	case err := <-memory:
+		t.Fatalf("the memory does not hang: %v", err)
+	default:
+	}
+	w, err := os.OpenFile(fifo, os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	if err := <-memory; !errors.Is(err, unix.ESPIPE) { // pread of a fifo
+		t.Errorf("let go, it says %v", err)
 	}
 }
 
