@@ -23,17 +23,24 @@ const (
 	// replayAge is how old content may be with which a request is answered
 	// again.
 	replayAge = 2 * time.Second
-	// renderWait is how long a reader waits for new content before it gets
-	// the last good one.
-	renderWait = 50 * time.Millisecond
-	// firstWait is the same where there is no content yet; then the read
-	// fails. It is longer than the supervisor's patience with a silent
+	// renderWait is how long a rendering may take before its readers get the
+	// last good content. It counts from the rendering's begin: of one that
+	// hangs, the first readers are kept waiting and no others.
+	renderWait = 200 * time.Millisecond
+	// firstWait is how long a reader waits where there is no content yet; then
+	// the read fails. It is longer than the supervisor's patience with a silent
 	// request, so the waiting thread says that it is alive.
 	firstWait = time.Second
 	// crowdWait replaces firstWait for readers above a container's share of
 	// the threads. After a worker's death all readers of a container are in
 	// this place: a slow machine must have made the first content by then.
 	crowdWait = 500 * time.Millisecond
+	// lostAfter is the age at which a rendering without content before it is
+	// given up: nobody waits for it any more. On a starved machine a first
+	// content takes seconds.
+	lostAfter = 10 * time.Second
+	// waitStep is how often a waiting thread says that it is alive.
+	waitStep = 50 * time.Millisecond
 	// maxPins bounds the contents that are kept for open files of one
 	// container.
 	maxPins = 512
@@ -61,9 +68,15 @@ type content struct {
 	good atomic.Pointer[version]
 
 	mu     sync.Mutex
-	flight chan struct{} // closed when the rendering in progress ends
-	err    error         // of the last rendering
+	flight *flight // the rendering in progress
+	err    error   // of the last rendering
 	errAt  time.Time
+}
+
+// flight is a rendering in progress.
+type flight struct {
+	began time.Time
+	done  chan struct{} // closed when it ends
 }
 
 // container is what the worker keeps for one container of the node.
@@ -110,22 +123,33 @@ func newContainer(view ledger.View, open OpenFunc, share int, kept *kept) *conta
 	return c
 }
 
-// below returns the content of what is in one of the directories.
+// below returns the content of what is in one of the directories. Where too many
+// hang already it is one that cannot be had.
 func (c *container) below(name string) *content {
 	c.belowMu.Lock()
 	defer c.belowMu.Unlock()
 	f := c.belows[name]
 	if f == nil {
-		if len(c.belows) >= maxBelow {
-			for other := range c.belows {
-				delete(c.belows, other) // any; who reads it now has it
-				break
-			}
+		if len(c.belows) >= maxBelow && !c.evict() {
+			return &content{name: name, err: errLate, errAt: time.Now()}
 		}
 		f = &content{name: name}
 		c.belows[name] = f
 	}
 	return f
+}
+
+// evict takes any one of the belows away; who reads it now has it. Those that are
+// being rendered stay, or each time that somebody asked for one which hangs there
+// would be a thread more.
+func (c *container) evict() bool {
+	for name, f := range c.belows {
+		if !f.rendering() {
+			delete(c.belows, name)
+			return true
+		}
+	}
+	return false
 }
 
 // content returns the content of a file or link.
@@ -156,9 +180,9 @@ func (c *container) read(f *content, age time.Duration, alive func()) (*version,
 		return good, nil
 	}
 	f.mu.Lock()
-	flight := f.flight
+	going := f.flight
 	switch {
-	case flight != nil:
+	case going != nil:
 	case f.err != nil && now.Sub(f.errAt) < contentAge:
 		err := f.err
 		f.mu.Unlock()
@@ -167,24 +191,27 @@ func (c *container) read(f *content, age time.Duration, alive func()) (*version,
 		}
 		return nil, err
 	default:
-		flight = make(chan struct{})
-		f.flight = flight
+		going = &flight{began: now, done: make(chan struct{})}
+		f.flight = going
 		go c.render(f)
 	}
 	f.mu.Unlock()
 
-	wait := renderWait
+	taken := now.Sub(going.began)
+	wait := renderWait - taken
 	crowded := c.waiting.Add(1) > c.share
 	defer c.waiting.Add(-1)
 	switch {
-	case good != nil && crowded:
+	case good != nil && (crowded || wait <= 0):
 		return good, nil
+	case good == nil && taken >= lostAfter:
+		return nil, errLate
 	case good == nil && crowded:
 		wait = crowdWait
 	case good == nil:
 		wait = firstWait
 	}
-	if !waitFor(flight, wait, alive) {
+	if !waitFor(going.done, wait, alive) {
 		if good != nil {
 			return good, nil
 		}
@@ -202,23 +229,23 @@ func (c *container) read(f *content, age time.Duration, alive func()) (*version,
 // whether it is. Time that passes while this thread gets no CPU counts little:
 // then neither does whoever works for it.
 func waitFor(done <-chan struct{}, wait time.Duration, alive func()) bool {
-	timer := time.NewTimer(min(wait, renderWait))
+	timer := time.NewTimer(min(wait, waitStep))
 	defer timer.Stop()
 	for began := time.Now(); ; began = time.Now() {
 		select {
 		case <-done:
 			return true
 		case <-timer.C:
-			if time.Since(began) < 2*renderWait {
-				wait -= renderWait
+			if time.Since(began) < 2*waitStep {
+				wait -= waitStep
 			} else {
-				wait -= renderWait / 4
+				wait -= waitStep / 4
 			}
 			if wait <= 0 {
 				return false
 			}
 			alive()
-			timer.Reset(min(wait, renderWait))
+			timer.Reset(min(wait, waitStep))
 		}
 	}
 }
@@ -237,8 +264,15 @@ func (c *container) render(f *content) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.err, f.errAt = err, v.at
-	close(f.flight)
+	close(f.flight.done)
 	f.flight = nil
+}
+
+// rendering reports whether a rendering is in progress.
+func (f *content) rendering() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.flight != nil
 }
 
 func (c *container) renderNow(name string, last *version) (data []byte, err error) {

@@ -20,10 +20,15 @@ type fakeContainer struct {
 	fail   atomic.Bool
 	hang   chan struct{} // a rendering waits for it when it is not nil
 	closed atomic.Bool
+	// hangs says which files do; nil is all of them.
+	hangs     func(file string) bool
+	rendering atomic.Int64
 }
 
 func (f *fakeContainer) Render(dst []byte, file string, _ time.Time) ([]byte, error) {
-	if f.hang != nil {
+	f.rendering.Add(1)
+	defer f.rendering.Add(-1)
+	if f.hang != nil && (f.hangs == nil || f.hangs(file)) {
 		<-f.hang
 	}
 	if f.fail.Load() {
