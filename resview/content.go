@@ -35,6 +35,10 @@ const (
 	// the threads. After a worker's death all readers of a container are in
 	// this place: a slow machine must have made the first content by then.
 	crowdWait = 500 * time.Millisecond
+	// crowdAge is how old the last good content may be that such a reader gets
+	// at once. For newer content than that it waits, but for less long than
+	// others.
+	crowdAge = time.Second
 	// lostAfter is the age at which a rendering without content before it is
 	// given up: nobody waits for it any more. On a starved machine a first
 	// content takes seconds.
@@ -89,8 +93,8 @@ type container struct {
 	belows  map[string]*content
 	// share is the number of threads that may wait for this container's
 	// renderers at a time: half of all. A reader above it gets the last good
-	// content at once, so that readers of one container, in whatever number,
-	// leave threads for all others.
+	// content at once, but for what is too old, so that readers of one
+	// container, in whatever number, leave threads for all others.
 	share   int32
 	waiting atomic.Int32
 	used    atomic.Int64 // last use, in nanoseconds of the server's clock
@@ -202,8 +206,10 @@ func (c *container) read(f *content, age time.Duration, alive func()) (*version,
 	crowded := c.waiting.Add(1) > c.share
 	defer c.waiting.Add(-1)
 	switch {
-	case good != nil && (crowded || wait <= 0):
+	case good != nil && (wait <= 0 || crowded && now.Sub(good.at) < crowdAge):
 		return good, nil
+	case good != nil && crowded:
+		wait = min(wait, 2*waitStep)
 	case good == nil && taken >= lostAfter:
 		return nil, errLate
 	case good == nil && crowded:

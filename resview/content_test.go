@@ -142,6 +142,30 @@ func TestARendererThatHangsIsNotWaitedFor(t *testing.T) {
 	}
 }
 
+// Readers in a number above the container's share of the threads do not wait for
+// new content, but what was true long ago is no answer.
+func TestACrowdGetsNoOldContent(t *testing.T) {
+	c, fake, node := oneContainer(t)
+	known, err := c.s.tree.byID(5, func() {})
+	if err != nil {
+		t.Fatal(err)
+	}
+	fake.takes = 5 * time.Millisecond
+	p, _ := c.s.tree.location(node)
+	f := c.s.tree.content(known, p)
+	first := c.read(node, c.open(node), 0, 4096)
+	f.good.Store(&version{data: f.good.Load().data, at: time.Now().Add(-time.Hour)})
+	var group sync.WaitGroup
+	for range 64 {
+		group.Go(func() {
+			if got := c.read(node, c.open(node), 0, 4096); got == first {
+				t.Errorf("%q, of an hour ago", got)
+			}
+		})
+	}
+	group.Wait()
+}
+
 // Whoever reads all that is in a directory while it hangs, again and again, costs
 // a bounded number of threads, and the container's other files nothing.
 func TestFilesThatHangAreBounded(t *testing.T) {

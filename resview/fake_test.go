@@ -23,6 +23,7 @@ type fakeContainer struct {
 	// hangs says which files do; nil is all of them.
 	hangs     func(file string) bool
 	rendering atomic.Int64
+	takes     time.Duration
 }
 
 func (f *fakeContainer) Render(dst []byte, file string, _ time.Time) ([]byte, error) {
@@ -31,6 +32,7 @@ func (f *fakeContainer) Render(dst []byte, file string, _ time.Time) ([]byte, er
 	if f.hang != nil && (f.hangs == nil || f.hangs(file)) {
 		<-f.hang
 	}
+	time.Sleep(f.takes)
 	if f.fail.Load() {
 		return nil, errors.New("no readings")
 	}
