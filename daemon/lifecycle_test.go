@@ -24,11 +24,22 @@ import (
 type box struct {
 	process ledger.Process
 	record  *ledger.Record
+	// Of a container, see there: the files, and what moves a process into its
+	// cgroups.
+	bound []resview.File
+	enter func(pid int)
 }
 
 func (l *lab) box(key string) *box {
 	l.t.Helper()
-	cmd := exec.Command("unshare", "-m", "--propagation", "private", "sleep", "600")
+	p := l.namespace()
+	return &box{process: p, record: l.add(key, 0, p)}
+}
+
+// namespace starts a process with a mount namespace of its own.
+func (l *lab) namespace() ledger.Process {
+	l.t.Helper()
+	cmd := exec.Command("unshare", "-m", "--propagation", "private", "sleep", "3600")
 	if err := cmd.Start(); err != nil {
 		l.t.Skipf("unshare: %v", err)
 	}
@@ -36,18 +47,16 @@ func (l *lab) box(key string) *box {
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait()
 	})
-	var p ledger.Process
-	var err error
 	ours, _ := os.Readlink("/proc/self/ns/mnt")
 	for range 1000 { // until unshare(1) has done its work
 		theirs, _ := os.Readlink(fmt.Sprintf("/proc/%d/ns/mnt", cmd.Process.Pid))
-		if p, err = ledger.FindProcess(cmd.Process.Pid); err == nil && theirs != "" && theirs != ours {
-			return &box{process: p, record: l.add(key, 0, p)}
+		if p, err := ledger.FindProcess(cmd.Process.Pid); err == nil && theirs != "" && theirs != ours {
+			return p
 		}
 		time.Sleep(2 * time.Millisecond)
 	}
 	l.t.Fatal("no mount namespace of its own")
-	return nil
+	return ledger.Process{}
 }
 
 func (b *box) path(target string) string {
