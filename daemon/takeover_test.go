@@ -176,13 +176,20 @@ func TestKilledReadersAreGone(t *testing.T) {
 	stop := make(chan struct{})
 	var killer sync.WaitGroup
 	killer.Go(func() {
-		for {
+		for served := false; ; served = !served {
 			select {
 			case <-stop:
 				return
 			case <-time.After(rand.N(60 * time.Millisecond)):
-				l.signalWorker(unix.SIGKILL)
 			}
+			// Every other time one that serves: on a machine that is busy enough
+			// none would live until it does.
+			for end := time.Now().Add(patience); served && time.Now().Before(end); {
+				if _, err := Ping(t.Context(), l.dir); err == nil {
+					break
+				}
+			}
+			l.signalWorker(unix.SIGKILL)
 		}
 	})
 	readers := 60
