@@ -151,7 +151,7 @@ func run(c commandLine, parts Parts, stdout io.Writer) (err error) {
 	case "worker":
 		return runWorker(c, parts)
 	case "heal":
-		return Heal(c.stateDir, parts.Log(c.stateDir, "candord"))
+		return heal(c.stateDir, parts.Log(c.stateDir, "candord"))
 	}
 	if err := settle(); err != nil {
 		return err

@@ -68,6 +68,26 @@ func (b *box) read(f resview.File) error {
 	return checkContent(content, b.record.View.ID, name)
 }
 
+// boundBox is a box with the view.
+func (l *lab) boundBox(key string) *box {
+	l.t.Helper()
+	b := l.box(key)
+	if _, err := resview.Bind(l.dir, key, b.process, "/", resview.Files()); err != nil {
+		l.t.Fatal(err)
+	}
+	return b
+}
+
+// mended waits until the box reads the view again.
+func (b *box) mended(t *testing.T) {
+	t.Helper()
+	for end := time.Now().Add(patience); b.read(resview.Files()[0]) != nil; time.Sleep(2 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("not mended: %v", b.read(resview.Files()[0]))
+		}
+	}
+}
+
 // boundFiles are those that a container gets: all that this kernel has, but for
 // what is in a directory that it gets.
 func boundFiles() []resview.File {
@@ -289,9 +309,16 @@ func TestBothKilledAndEveryContainerIsMended(t *testing.T) {
 		}
 	}
 	time.Sleep(50 * time.Millisecond)
-	if err := Heal(l.dir, fakeParts().Log("", "test")); err != nil {
-		t.Errorf("mending what is whole: %v", err)
+	if mended, err := l.heal(); err != nil || len(mended["c1"]) != 0 {
+		t.Errorf("mending what is whole: %v, %v", mended, err)
 	}
+}
+
+// heal mends, and returns what it bound by container.
+func (l *lab) heal() (map[string][]string, error) {
+	mended := map[string][]string{}
+	err := Heal(l.t.Context(), l.dir, func(r *ledger.Record, bound []string) { mended[r.ID] = bound })
+	return mended, err
 }
 
 func kernelHasBeneath() bool {
