@@ -23,12 +23,14 @@ import (
 	"candor.dev/candor/ledger"
 	"candor.dev/candor/resview"
 	"candor.dev/candor/statedir"
+	"candor.dev/candor/version"
 	"golang.org/x/sys/unix"
 )
 
 // The test binary is candord when it is called so: with fake contents.
 func TestMain(m *testing.M) {
 	if filepath.Base(os.Args[0]) == "candord" {
+		actRelease()
 		os.Exit(Main(os.Args[1:], fakeParts(), os.Stdout, os.Stderr))
 	}
 	flag.Parse()
@@ -45,6 +47,9 @@ func fakeParts() Parts {
 			return slog.New(slog.NewTextHandler(os.Stderr, nil)).With("component", component, "pid", os.Getpid())
 		},
 		Worker: func(string, string, *slog.Logger) (resview.OpenFunc, []func(context.Context) error, error) {
+			if version.Version == needsMore {
+				return nil, nil, errors.New("this machine is too small")
+			}
 			return func(v ledger.View) (resview.Container, error) { return fake{v}, nil }, nil, nil
 		},
 	}
@@ -245,7 +250,12 @@ func (l *lab) endStragglers() {
 // start starts a candord and waits until it serves.
 func (l *lab) start() *exec.Cmd {
 	l.t.Helper()
-	cmd := l.command()
+	return l.run(l.command())
+}
+
+// run starts the given candord and waits until it serves.
+func (l *lab) run(cmd *exec.Cmd) *exec.Cmd {
+	l.t.Helper()
 	if err := cmd.Start(); err != nil {
 		l.t.Fatal(err)
 	}
@@ -256,8 +266,11 @@ func (l *lab) start() *exec.Cmd {
 	return cmd
 }
 
-func (l *lab) command() *exec.Cmd {
-	cmd := exec.Command("/proc/self/exe", "--state-dir", l.dir)
+func (l *lab) command() *exec.Cmd { return l.commandOf("/proc/self/exe") }
+
+// commandOf is a candord of the given file.
+func (l *lab) commandOf(path string) *exec.Cmd {
+	cmd := exec.Command(path, "--state-dir", l.dir)
 	cmd.Args[0] = "candord"
 	if testing.Verbose() {
 		cmd.Stderr = os.Stderr // no pipe: an orphaned worker would hold it open

@@ -59,10 +59,9 @@ func isListening(fd int) bool {
 	return err == nil && v == 1
 }
 
-// listen makes the socket, in the place of one that a killed candord left. The
+// listen makes a socket, in the place of one that a killed candord left. The
 // caller holds candord's lock, so that it takes nobody's socket away.
-func listen(stateDir string) (*os.File, error) {
-	path := socketPath(stateDir)
+func listen(path string) (*os.File, error) {
 	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, fmt.Errorf("stale socket: %w", err)
 	}
@@ -99,16 +98,19 @@ func serveStatus(fd int, status func() Status) {
 		case err != nil:
 			time.Sleep(time.Millisecond) // EINTR, ECONNABORTED, EMFILE
 		default:
-			go sendStatus(conn, status())
+			go func() {
+				defer unix.Close(conn)
+				sendLine(conn, status())
+			}()
 		}
 	}
 }
 
-func sendStatus(conn int, st Status) {
-	defer unix.Close(conn)
+// sendLine sends one line of JSON.
+func sendLine(conn int, v any) {
 	// A client that does not read must not keep a thread for ever.
 	_ = unix.SetsockoptTimeval(conn, unix.SOL_SOCKET, unix.SO_SNDTIMEO, &unix.Timeval{Sec: 1})
-	b, err := json.Marshal(st)
+	b, err := json.Marshal(v)
 	if err != nil {
 		return
 	}

@@ -375,6 +375,24 @@ end_readers() {
 	end_readers 20
 }
 
+# bats test_tags=guest-soak
+@test "candord reload, again and again, while eight readers read" {
+	start_readers
+	local i supervisor worker
+	supervisor=$(candord_pid supervisor)
+	for i in $(seq 6); do
+		worker=$(candord_pid worker)
+		run "$LAB_BIN/candord" reload --config "$LAB_CONFIG"
+		((status == 0)) || fail "$output"
+		[[ $output =~ ^reloaded:\ version\ [^\ ]+,\ generation\ ([0-9]+)\ -\>\ version\ [^\ ]+,\ generation\ ([0-9]+)$ ]] || fail "$output"
+		((BASH_REMATCH[2] == BASH_REMATCH[1] + 1)) || fail "$output"
+		new_worker "$worker" || fail "worker $worker stays"
+		lab_dead "$worker" || fail "worker $worker lives"
+	done
+	equal "supervisor" "$supervisor" "$(candord_pid supervisor)"
+	end_readers 20
+}
+
 new_worker() {
 	local pid
 	pid=$(candord_pid worker)
