@@ -54,7 +54,10 @@ that lies at its path now: see "candord reload --help".
 SIGTERM ends it. SIGHUP ends it too, but leaves the worker that serves the view
 of running containers to the next candord, which takes over from it: a restart of
 the unit ("systemctl restart candord") is so, and replaces the supervisor as well.
-Under systemd it takes its socket from candord.socket.
+
+Under systemd it takes its socket from candord.socket, and leaves the connection
+with systemd (FileDescriptorStoreMax= of the unit), so that readers wait and see no
+error even while both are dead.
 `
 
 const reloadUsage = `candord reload lets a worker of a newly installed candord take over.
@@ -244,8 +247,12 @@ func runReload(stateDir string, stdout io.Writer) error {
 }
 
 func runSupervisor(c commandLine, parts Parts) error {
-	socket, err := takeActivated()
+	socket, stored, err := takeActivated()
 	if err != nil {
+		return err
+	}
+	notify := os.Getenv("NOTIFY_SOCKET")
+	if err := os.Unsetenv("NOTIFY_SOCKET"); err != nil { // ours, and no worker's
 		return err
 	}
 	// Best effort: it needs CAP_SYS_RESOURCE.
@@ -275,6 +282,7 @@ func runSupervisor(c commandLine, parts Parts) error {
 		Executable: executable,
 		OwnCgroup:  c.ownCgroup,
 		Socket:     socket,
+		Store:      newDescriptorStore(notify, stored),
 		Log:        parts.Log(c.stateDir, "candord"),
 	})
 	if err != nil {

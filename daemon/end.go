@@ -38,6 +38,7 @@ func (s *Supervisor) end(w *worker, how Stop) error {
 	if w != nil {
 		s.kill(w)
 	}
+	s.keep(nil)
 	s.conn.close()
 	if users > 0 {
 		// The mount stays where it is: its readers get an error instead of

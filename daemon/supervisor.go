@@ -45,7 +45,9 @@ type SupervisorConfig struct {
 	OwnCgroup bool
 	// Socket is systemd's; nil makes one.
 	Socket *os.File
-	Log    *slog.Logger
+	// Store is systemd's file-descriptor store; nil where there is none.
+	Store *descriptorStore
+	Log   *slog.Logger
 }
 
 // Supervisor holds what must not die and sees to it that a worker serves.
@@ -147,11 +149,13 @@ func (s *Supervisor) Run(stop <-chan Stop) (err error) {
 	}
 }
 
-// takeOver adopts a living worker's connection, or makes a new one.
+// takeOver adopts a living worker's connection, or the one that systemd has kept,
+// or makes a new one.
 func (s *Supervisor) takeOver() error {
+	defer s.config.Store.closePassed()
 	old, err := adopt(s.config.StateDir)
 	if err != nil {
-		s.log.Error("cannot take over, mounting anew", "error", err)
+		s.log.Error("cannot take over from a worker", "error", err)
 	}
 	s.undead = old.undead
 	for _, w := range s.undead {
@@ -163,8 +167,18 @@ func (s *Supervisor) takeOver() error {
 	if old.conn != nil {
 		s.log.Info("took over from a worker whose supervisor is dead", "worker", old.worker.process.PID)
 		s.conn, s.generation = old.conn, old.worker.generation
-	} else if err := s.connect(); err != nil {
-		return err
+		s.keep(s.conn)
+	} else if s.conn, err = s.config.Store.take(s.config.StateDir); s.conn != nil {
+		s.log.Info("took over from systemd what a supervisor and a worker left that are dead")
+		s.generation = s.conn.slots.Ready()
+		s.keep(s.conn)
+	} else {
+		if err != nil {
+			s.log.Error("cannot use what systemd has kept, mounting anew", "error", err)
+		}
+		if err := s.connect(); err != nil {
+			return err
+		}
 	}
 	if s.socket == nil {
 		s.socket = old.socket
@@ -196,8 +210,16 @@ func (s *Supervisor) connect() error {
 		}
 	}
 	s.conn, s.generation, s.undead = conn, 0, nil
+	s.keep(conn)
 	s.healer.again()
 	return nil
+}
+
+// keep leaves a connection with systemd, and nothing else.
+func (s *Supervisor) keep(conn *connection) {
+	if err := s.config.Store.keep(conn); err != nil {
+		s.log.Error("leave the connection with systemd", "error", err)
+	}
 }
 
 // kill kills one worker and waits for its death, but not for ever.
@@ -252,10 +274,9 @@ func (s *Supervisor) write(st state) {
 }
 
 // nextGeneration returns the next one whose slots no undead worker has, nor the
-// one that serves, if it does. Where
-// there is none left it is that of the worker which was killed the longest ago:
-// killed threads never work on a slot again, and what they left in it is answered
-// before it is used.
+// one that serves beside it, if any. Where there is none left it is that of the
+// worker which was killed the longest ago: killed threads never work on a slot
+// again, and what they left in it is answered before it is used.
 func (s *Supervisor) nextGeneration(serving *worker) uint64 {
 	groups := s.undeadGroups()
 	if serving != nil {
