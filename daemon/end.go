@@ -30,7 +30,15 @@ func (s *Supervisor) end(w *worker, how Stop) error {
 		next.dead(killWait)
 	}
 	users := usersOfView(s.store)
-	if users > 0 && how == HandOver && w != nil && !w.dead(0) {
+	if users > 0 && how == HandOver && (w == nil || w.dead(0)) {
+		// It has died just now. Its successor is the one to leave behind.
+		next, err := s.spawn()
+		if err != nil {
+			s.log.Error("cannot start a worker", "error", err)
+		}
+		w = next
+	}
+	if users > 0 && how == HandOver && w != nil {
 		s.log.Info("leaving the resource view to the worker until the next candord takes over", "containers", users, "worker", w.process.PID)
 		return s.cgroups.leave()
 	}

@@ -215,6 +215,41 @@ func TestKilledAgainAndAgainWhileSystemdKeepsTheConnection(t *testing.T) {
 	}
 }
 
+// A restart finds no worker to leave to the next candord, or one that is about to die.
+func TestRestartWhileTheWorkerDies(t *testing.T) {
+	l := newLab(t)
+	m := newManager(l)
+	d := m.start()
+	r := l.add("c1", 0, l.self())
+	rs := l.read(4, r)
+	device := l.device()
+	m.awaitNames()
+	for round := range 15 {
+		l.await(d.Process.Pid)
+		signals := []os.Signal{unix.SIGHUP}
+		if round%2 == 0 { // it learns of both at once
+			signals = []os.Signal{unix.SIGSTOP, unix.SIGHUP, unix.SIGCONT}
+		}
+		for i, sig := range signals {
+			if i == len(signals)-1 {
+				l.signalWorker(unix.SIGKILL)
+				time.Sleep(rand.N(2 * time.Millisecond))
+			}
+			if err := d.Process.Signal(sig); err != nil {
+				t.Fatal(err)
+			}
+		}
+		_ = d.Wait()
+		d = m.start()
+		l.oneWorker()
+	}
+	rs.goOn(t)
+	rs.end(l, patience)
+	if now := l.device(); now != device {
+		t.Error("the view was mounted anew")
+	}
+}
+
 // Killed when the connection is stored and there was no worker yet.
 func TestSupervisorKilledBeforeItsFirstWorker(t *testing.T) {
 	l := newLab(t)

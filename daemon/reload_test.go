@@ -277,7 +277,7 @@ func TestSupervisorKilledWhileItReloads(t *testing.T) {
 	d := l.start()
 	rs := l.read(4, r)
 	device := l.device()
-	for range 25 {
+	for round := range 25 {
 		done := make(chan struct{})
 		go func() {
 			defer close(done)
@@ -291,7 +291,11 @@ func TestSupervisorKilledWhileItReloads(t *testing.T) {
 			}
 		}
 		time.Sleep(rand.N(6 * time.Millisecond))
-		if err := d.Process.Kill(); err != nil {
+		how := unix.SIGKILL
+		if round%3 == 2 {
+			how = unix.SIGHUP
+		}
+		if err := d.Process.Signal(how); err != nil {
 			t.Fatal(err)
 		}
 		_ = d.Wait()
