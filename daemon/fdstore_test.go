@@ -128,8 +128,9 @@ func (m *manager) awaitNames() []string {
 	}
 }
 
-// command is candord as systemd starts it.
-func (m *manager) command() *exec.Cmd {
+// launch starts candord as systemd does.
+func (m *manager) launch() *exec.Cmd {
+	m.l.t.Helper()
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	names, files := []string{"candord.socket"}, []*os.File{m.listener}
@@ -141,10 +142,16 @@ func (m *manager) command() *exec.Cmd {
 	d.Env = append(os.Environ(), "NOTIFY_SOCKET="+m.notify, fmt.Sprintf("LISTEN_FDS=%d", len(files)), "LISTEN_FDNAMES="+strings.Join(names, ":"))
 	d.Stderr = m.l.command().Stderr
 	d.ExtraFiles = files
+	if err := d.Start(); err != nil {
+		m.l.t.Fatal(err)
+	}
 	return d
 }
 
-func (m *manager) start() *exec.Cmd { return m.l.run(m.command()) }
+func (m *manager) start() *exec.Cmd {
+	m.l.t.Helper()
+	return m.l.started(m.launch())
+}
 
 func TestBothKilledWhileSystemdKeepsTheConnection(t *testing.T) {
 	l := newLab(t)
@@ -192,10 +199,7 @@ func TestKilledAgainAndAgainWhileSystemdKeepsTheConnection(t *testing.T) {
 	for range 8 {
 		killBoth(t, l, d)
 		for range 3 {
-			d = m.command()
-			if err := d.Start(); err != nil {
-				t.Fatal(err)
-			}
+			d = m.launch()
 			time.Sleep(rand.N(60 * time.Millisecond))
 			if err := d.Process.Kill(); err != nil {
 				t.Fatal(err)
@@ -290,6 +294,8 @@ func TestStaleDescriptorsAreDropped(t *testing.T) {
 			return nil
 		},
 		"the memory is of another layout": func(_ *lab, m *manager) error {
+			m.mu.Lock()
+			defer m.mu.Unlock()
 			for name, f := range m.stored {
 				if strings.HasPrefix(name, storedSlots) {
 					_, err := unix.Pwrite(int(f.Fd()), make([]byte, 8), 0)
@@ -299,6 +305,8 @@ func TestStaleDescriptorsAreDropped(t *testing.T) {
 			return errors.New("no memory is kept")
 		},
 		"the memory is not there": func(_ *lab, m *manager) error {
+			m.mu.Lock()
+			defer m.mu.Unlock()
 			for name, f := range m.stored {
 				if strings.HasPrefix(name, storedSlots) {
 					delete(m.stored, name)

@@ -259,6 +259,12 @@ func (l *lab) run(cmd *exec.Cmd) *exec.Cmd {
 	if err := cmd.Start(); err != nil {
 		l.t.Fatal(err)
 	}
+	return l.started(cmd)
+}
+
+// started waits until a candord serves that was started.
+func (l *lab) started(cmd *exec.Cmd) *exec.Cmd {
+	l.t.Helper()
 	l.mu.Lock()
 	l.daemons = append(l.daemons, cmd)
 	l.mu.Unlock()
