@@ -133,6 +133,14 @@ endif
 	@$(MAKE) --no-print-directory tools build
 	@bench/run.sh
 
+.PHONY: bench-resview
+bench-resview: ## the same of the resource view: beside lxcfs, a C server of static files, the kernel
+ifneq ($(SETUP),no)
+	@scripts/setup.sh bench
+endif
+	@$(MAKE) --no-print-directory tools build
+	@bench/run.sh view
+
 .PHONY: bench-nic
 bench-nic: ## the same of NICs: attach and give-back beside CNI plugins, packet rates
 ifneq ($(SETUP),no)
