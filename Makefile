@@ -133,6 +133,14 @@ endif
 	@$(MAKE) --no-print-directory tools build
 	@bench/run.sh
 
+.PHONY: bench-resview
+bench-resview: ## the same of the resource view: beside lxcfs, a C server of static files, the kernel
+ifneq ($(SETUP),no)
+	@scripts/setup.sh bench
+endif
+	@$(MAKE) --no-print-directory tools build
+	@bench/run.sh view
+
 .PHONY: bench-nic
 bench-nic: ## the same of NICs: attach and give-back beside CNI plugins, packet rates
 ifneq ($(SETUP),no)
@@ -159,9 +167,11 @@ ifneq ($(SETUP),no)
 endif
 
 .PHONY: soak
-soak: setup-soak tools build ## 500 containers at four NICs, a minute of known load, kills for MINUTES (10), the whole crash matrix, the guest's long tests
+soak: setup-soak tools build ## 500 containers at four NICs, a minute of known load, a thousand kills of candord's worker and 24 million reads, kills for MINUTES (10), the whole crash matrix, the guest's long tests
 	@CANDOR_CHURN=500 bats --print-output-on-failure tests/bats/09-churn.bats
 	@CANDOR_TRUTH_SECONDS=60 bats --print-output-on-failure tests/truth
+	@CANDOR_VIEW_KILLS=1000 CANDOR_VIEW_STOPS=20 CANDOR_VIEW_CONTAINERS=50 CANDOR_VIEW_READS=1000000 \
+	  go test -v -count 1 -timeout 90m -run 'NoticeNoFault|EveryContainerIsMended|CostsNoMemory|HangsDelaysNobody|TheirAnswers' ./daemon
 	@tests/soak/run.sh
 	@CANDOR_CRASH=all go test -v -count 1 -timeout 60m ./tests/crash
 	@tests/guest/test.sh --soak

@@ -23,7 +23,7 @@ bench_state_up() {
 }
 
 bench_down() {
-	bench_lxcfs_down
+	bench_view_peers_down
 	lab_down && lab_check_gone
 	bench_vf_down
 }

@@ -3,10 +3,12 @@
 #
 #   bench/run.sh [hooks] [limit] [start] [view]      (default: these four)
 #   bench/run.sh [attach] [vf] [rate]                (make bench-nic)
+#   bench/run.sh view                                (make bench-resview)
 #
 #   BENCH_PAIRS=100       pairs of container starts, of moves of a NIC
-#   BENCH_ROUNDS=20       rounds of rates, over all ways that packets go
-#   BENCH_READS=2000      reads of each file in a row, for each server
+#   BENCH_ROUNDS=20       rounds of rates over all ways that packets go, and of reads
+#                         over all servers and files
+#   BENCH_BURST=50        how long a file of a server is read in a loop, in ms
 #   BENCH_RESULTS=DIR     where the results go (bench/results)
 #
 # All parts compare within one run, measured in turn: what disturbs the machine
@@ -25,7 +27,7 @@ done
 
 BENCH_PAIRS=${BENCH_PAIRS:-100}
 BENCH_ROUNDS=${BENCH_ROUNDS:-20}
-BENCH_READS=${BENCH_READS:-2000}
+BENCH_BURST=${BENCH_BURST:-50}
 BENCH_RESULTS=${BENCH_RESULTS:-bench/results}
 stamp=$(date -u +%Y%m%dT%H%M%SZ)
 status=0

@@ -13,13 +13,15 @@ type DeviceIO struct {
 	DiscardBytes, DiscardIOs uint64
 }
 
+const blkioFiles = 8
+
 // blkioNames are v1's tables in pairs of bytes and operations. Which of them
 // the kernel fills depends on the device's scheduler and on its version: bfq
 // fills its own, everything else the throttle layer's, and newer kernels (seen
 // on 6.18) the latter only for a device on which some group of the node has, or
 // had, a throttle rule. The throttle layer's were not always recursive; CFQ's,
 // the first, went with Linux 5.0.
-func blkioNames() [maxFiles]string {
+func blkioNames() [blkioFiles]string {
 	return [...]string{
 		"blkio.io_service_bytes_recursive", "blkio.io_serviced_recursive",
 		"blkio.bfq.io_service_bytes_recursive", "blkio.bfq.io_serviced_recursive",
@@ -38,8 +40,14 @@ func (r *Reader) Blkio(dst []DeviceIO) ([]DeviceIO, error) {
 	s := r.borrow()
 	defer r.giveBack(s)
 	if c.version == 2 {
-		text, err := r.readNearest(c, 0, "io.stat", s)
-		if errors.Is(err, ErrNoController) {
+		// Not that of a group above, where the controller is not enabled for the
+		// container's own: what others did there is not the container's, and the
+		// root's is the machine's.
+		if len(c.groups) < 2 {
+			return dst, nil
+		}
+		text, err := r.read(c, 0, 0, "io.stat", s)
+		if errors.Is(err, errAbsent) {
 			return dst, nil
 		} else if err != nil {
 			return dst, err

@@ -23,6 +23,7 @@ const (
 	controllerCPUAcct = "cpuacct"
 	controllerCPUSet  = "cpuset"
 	controllerBlkio   = "blkio"
+	controllerHugetlb = "hugetlb"
 	controllerPids    = "pids"
 )
 

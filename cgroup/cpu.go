@@ -60,6 +60,7 @@ const (
 	cpuPeriodFile        // v1 only
 	cpuStatFile
 	cpuLocalFile
+	cpuFiles
 )
 
 // The cpuacct controller's files.
@@ -67,6 +68,7 @@ const (
 	acctStatFile = iota // v2: cpu.stat
 	acctAllFile         // v1 only, as the next
 	acctPerCPUFile
+	acctFiles
 )
 
 // nanosPerTick is the unit of cpuacct.stat, and of every time in /proc/stat: 100 a

@@ -6,6 +6,8 @@ import (
 	"strconv"
 )
 
+const cpusetFiles = 2
+
 // Cpuset appends the ids of the CPUs that the container may run on to dst, in
 // ascending order. None means that nothing restricts it.
 func (r *Reader) Cpuset(dst []int) ([]int, error) {
@@ -17,9 +19,9 @@ func (r *Reader) Cpuset(dst []int) ([]int, error) {
 	defer r.giveBack(s)
 	// The CPUs that tasks may really run on; before Linux 3.17 v1 has only
 	// those that were asked for.
-	names := [...]string{"cpuset.effective_cpus", "cpuset.cpus"}
+	names := [cpusetFiles]string{"cpuset.effective_cpus", "cpuset.cpus"}
 	if c.version == 2 {
-		names = [...]string{"cpuset.cpus.effective", ""}
+		names = [cpusetFiles]string{"cpuset.cpus.effective", ""}
 	}
 	for file, name := range names {
 		if name == "" {

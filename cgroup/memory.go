@@ -23,6 +23,10 @@ type Memory struct {
 	MemSwapLimit uint64
 	// SwapAccounted says that the kernel accounts swap to groups at all.
 	SwapAccounted bool
+	// OuterSwapFree is what the swap limits of the groups above leave: the
+	// smallest of limit - usage, on v1 of memory and swap together. NoLimit
+	// without such a limit.
+	OuterSwapFree uint64
 
 	MemoryStat
 }
@@ -59,20 +63,22 @@ const (
 	memoryStatFile = iota
 	memoryUsageFile
 	memoryLimitFile
-	memorySwapUsageFile // v2 only, as the next: v1 has both in memory.stat
+	memorySwapUsageFile // of swap alone (v2), as the next, or with the memory (v1)
 	memorySwapLimitFile
 	memoryKernelFile // v1 only: v2 has it in memory.stat
 	memoryEventsFile
+	memoryFiles
 )
 
 func memoryName(version, file int) string {
 	if version == 1 {
-		return [maxFiles]string{
+		return [memoryFiles]string{
 			"memory.stat", "memory.usage_in_bytes", "memory.limit_in_bytes",
-			"", "", "memory.kmem.usage_in_bytes", "memory.oom_control",
+			"memory.memsw.usage_in_bytes", "memory.memsw.limit_in_bytes",
+			"memory.kmem.usage_in_bytes", "memory.oom_control",
 		}[file]
 	}
-	return [maxFiles]string{
+	return [memoryFiles]string{
 		"memory.stat", "memory.current", "memory.max",
 		"memory.swap.current", "memory.swap.max", "", "memory.events",
 	}[file]
@@ -91,7 +97,7 @@ func (r *Reader) Memory() (Memory, error) {
 
 	m := Memory{
 		Limit: NoLimit, OuterFree: NoLimit, OuterAvailable: NoLimit,
-		SwapLimit: NoLimit, MemSwapLimit: NoLimit,
+		SwapLimit: NoLimit, MemSwapLimit: NoLimit, OuterSwapFree: NoLimit,
 	}
 	own, err := r.ownMemory(&m, s)
 	if err != nil {
@@ -155,9 +161,12 @@ func (r *Reader) outerMemory(m *Memory, g int, s *scratch) error {
 		if err := r.groupLimits(m, g, s); err != nil {
 			return err
 		}
-		if m.Limit == NoLimit {
-			return nil
-		}
+	}
+	if err := r.outerSwap(m, g, s); err != nil {
+		return err
+	}
+	if m.Limit == NoLimit {
+		return nil
 	}
 	max, err := r.memoryValue(g, memoryLimitFile, s)
 	if errors.Is(err, errAbsent) || err == nil && max == NoLimit {
@@ -179,6 +188,30 @@ func (r *Reader) outerMemory(m *Memory, g int, s *scratch) error {
 	free := sub(max, usage)
 	m.OuterFree = min(m.OuterFree, free)
 	m.OuterAvailable = min(m.OuterAvailable, free+outer.Cache()+outer.SlabReclaimable)
+	return nil
+}
+
+// outerSwap takes into m what swap a group above the container's leaves.
+func (r *Reader) outerSwap(m *Memory, g int, s *scratch) error {
+	smallest := m.SwapLimit
+	if r.memory.version == 1 {
+		smallest = m.MemSwapLimit
+	}
+	if smallest == NoLimit {
+		return nil
+	}
+	max, err := r.memoryValue(g, memorySwapLimitFile, s)
+	// Below the smallest: a v1 group that does not bind those below.
+	if errors.Is(err, errAbsent) || err == nil && (max == NoLimit || max < smallest) {
+		return nil
+	} else if err != nil {
+		return err
+	}
+	used, err := r.memoryValue(g, memorySwapUsageFile, s)
+	if err != nil {
+		return err
+	}
+	m.OuterSwapFree = min(m.OuterSwapFree, sub(max, used))
 	return nil
 }
 

@@ -94,8 +94,8 @@ func ParseMounts(mountinfo []byte) Hierarchies {
 // isController tells a v1 mount's controllers from its other options.
 func isController(option string) bool {
 	switch option {
-	case controllerMemory, controllerCPU, controllerCPUAcct, controllerCPUSet, controllerBlkio, controllerPids,
-		"devices", "freezer", "net_cls", "net_prio", "perf_event", "hugetlb", "rdma", "misc":
+	case controllerMemory, controllerCPU, controllerCPUAcct, controllerCPUSet, controllerBlkio, controllerHugetlb, controllerPids,
+		"devices", "freezer", "net_cls", "net_prio", "perf_event", "rdma", "misc":
 		return true
 	}
 	return strings.HasPrefix(option, "name=")

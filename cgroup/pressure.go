@@ -7,9 +7,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// pressureFiles are the files of [PressureKinds].
+const pressureFiles = 4
+
 // PressureKinds are the resources whose shortage the kernel measures for each
 // group of the unified hierarchy (Documentation/accounting/psi.rst).
-func PressureKinds() [4]string { return [...]string{"cpu", "io", "irq", "memory"} }
+func PressureKinds() [pressureFiles]string {
+	return [...]string{"cpu", "io", "irq", "memory"}
+}
 
 // Pressure appends what the container's tasks waited for one of [PressureKinds]
 // to dst, in the form of /proc/pressure. [ErrNoController]: the group has no

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -13,22 +14,15 @@ import (
 // may be enabled later, and a failed open costs as much as a read.
 const absentFor = time.Second
 
-// maxFiles is the largest number of files that one controller reads in a group.
-const maxFiles = 8
-
 // A Reader reads the groups of one container. Files are opened when they are
 // first read and kept open; a group that was removed and made again is found
 // again. It is safe for concurrent use.
 type Reader struct {
-	// mu is held for reading during every pread, and for writing wherever a
-	// descriptor is opened or closed: its number must not be reused below a
-	// read in flight.
-	mu     sync.RWMutex
-	closed bool
-	open   int
+	closed atomic.Bool
+	open   atomic.Int64 // descriptors
 	start  time.Time
 
-	memory, cpu, cpuacct, cpuset, blkio, tasks, pressure controller
+	memory, cpu, cpuacct, cpuset, blkio, hugetlb, tasks, pressure controller
 
 	scratches sync.Pool // of *scratch
 }
@@ -43,11 +37,16 @@ type controller struct {
 
 type group struct {
 	dir   string
-	files [maxFiles]keptFile
+	files []keptFile // in the order of the controller's constants
 }
 
 // keptFile is a file that is kept open.
 type keptFile struct {
+	// mu is held for reading during every pread, and for writing wherever the
+	// descriptor is opened or closed: its number must not be reused below a
+	// read in flight. Each file has its own: a read may hang, and those of
+	// other files go on.
+	mu sync.RWMutex
 	fd int // descriptor + 1; 0 is closed
 	// absent is when the file was last found missing, in time since the
 	// reader's start; 0 is never.
@@ -64,74 +63,86 @@ var errAbsent = errors.New("no such file in this cgroup")
 func (h Hierarchies) Open(paths map[string]string) (*Reader, error) {
 	r := &Reader{start: time.Now()}
 	found := false
-	for name, c := range map[string]*controller{
-		controllerMemory: &r.memory, controllerCPU: &r.cpu, controllerCPUAcct: &r.cpuacct,
-		controllerCPUSet: &r.cpuset, controllerBlkio: &r.blkio,
+	for _, c := range []struct {
+		name  string
+		files int
+		into  *controller
+	}{
+		{controllerMemory, memoryFiles, &r.memory},
+		{controllerCPU, cpuFiles, &r.cpu},
+		{controllerCPUAcct, acctFiles, &r.cpuacct},
+		{controllerCPUSet, cpusetFiles, &r.cpuset},
+		{controllerBlkio, blkioFiles, &r.blkio},
+		{controllerHugetlb, maxHugePageSizes * hugetlbSizeFiles, &r.hugetlb},
 	} {
-		*c = h.controller(paths, name)
-		found = found || c.version != 0
+		*c.into = h.controller(paths, c.name, c.files)
+		found = found || c.into.version != 0
 	}
 	if !found {
 		return nil, fmt.Errorf("open cgroup reader: %w", r.memory.err)
 	}
-	r.pressure = h.controller(paths, Unified)
+	r.pressure = h.controller(paths, Unified, pressureFiles)
 	// Any hierarchy lists the tasks; pids also counts them.
 	for _, name := range []string{controllerPids, controllerCPU, controllerMemory, controllerCPUAcct} {
-		if r.tasks = h.controller(paths, name); r.tasks.version != 0 {
+		if r.tasks = h.controller(paths, name, 1); r.tasks.version != 0 {
 			break
 		}
 	}
 	return r, nil
 }
 
-func (h Hierarchies) controller(paths map[string]string, name string) controller {
+// controller finds a controller's groups, in each of which so many files are read.
+func (h Hierarchies) controller(paths map[string]string, name string, files int) controller {
 	dirs, version, err := h.dirs(paths, name)
 	c := controller{name: name, version: version, err: err}
 	for _, dir := range dirs {
-		c.groups = append(c.groups, group{dir: dir})
+		c.groups = append(c.groups, group{dir: dir, files: make([]keptFile, files)})
 	}
 	return c
 }
 
 // Descriptors is the number of descriptors that the reader holds.
-func (r *Reader) Descriptors() int {
-	r.mu.RLock()
-	defer r.mu.RUnlock()
-	return r.open
-}
+func (r *Reader) Descriptors() int { return int(r.open.Load()) }
 
-// Release closes all descriptors; the next reading opens them again.
+// Release closes all descriptors that are not being read from; the next reading
+// opens them again. It waits for nothing.
 func (r *Reader) Release() {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.release()
+	r.each(func(f *keptFile) {
+		if f.mu.TryLock() {
+			r.drop(f)
+			f.mu.Unlock()
+		}
+	})
 }
 
-// Close closes all descriptors for good. It is harmless to call it twice.
+// Close closes all descriptors for good, once nothing is read from them any more.
+// It is harmless to call it twice.
 func (r *Reader) Close() error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.release()
-	r.closed = true
+	r.closed.Store(true)
+	r.each(func(f *keptFile) {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		r.drop(f)
+	})
 	return nil
 }
 
-func (r *Reader) release() {
-	for _, c := range []*controller{&r.memory, &r.cpu, &r.cpuacct, &r.cpuset, &r.blkio, &r.tasks, &r.pressure} {
+func (r *Reader) each(do func(*keptFile)) {
+	for _, c := range []*controller{&r.memory, &r.cpu, &r.cpuacct, &r.cpuset, &r.blkio, &r.hugetlb, &r.tasks, &r.pressure} {
 		for g := range c.groups {
 			for f := range c.groups[g].files {
-				r.drop(&c.groups[g].files[f])
+				do(&c.groups[g].files[f])
 			}
 		}
 	}
 }
 
-// drop closes one file. The caller holds mu for writing.
+// drop closes one file. The caller holds its mu for writing.
 func (r *Reader) drop(f *keptFile) {
 	if f.fd > 0 {
 		_ = unix.Close(f.fd - 1) // read-only: nothing can be lost
 		f.fd = 0
-		r.open--
+		r.open.Add(-1)
 	}
 }
 
@@ -144,16 +155,16 @@ func (r *Reader) read(c *controller, groupIndex, f int, name string, s *scratch)
 	g := &c.groups[groupIndex]
 	file := &g.files[f]
 	for {
-		r.mu.RLock()
+		file.mu.RLock()
 		n, err := -1, error(unix.ENODEV)
-		if r.closed {
+		if r.closed.Load() {
 			err = ErrClosed
 		} else if file.fd > 0 {
 			n, err = pread(file.fd-1, s.buf)
 		} else if file.absent != 0 && time.Since(r.start)-file.absent < absentFor {
 			err = errAbsent
 		}
-		r.mu.RUnlock()
+		file.mu.RUnlock()
 		// A kept descriptor of a removed group answers ENODEV for ever, also
 		// when the group was made again under the same name.
 		if errors.Is(err, unix.ENODEV) {
@@ -174,9 +185,9 @@ func (r *Reader) read(c *controller, groupIndex, f int, name string, s *scratch)
 
 // reopen opens a file anew and reads it.
 func (r *Reader) reopen(g *group, file *keptFile, name string, buf []byte) (int, error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.closed {
+	file.mu.Lock()
+	defer file.mu.Unlock()
+	if r.closed.Load() {
 		return 0, ErrClosed
 	}
 	r.drop(file)
@@ -188,7 +199,7 @@ func (r *Reader) reopen(g *group, file *keptFile, name string, buf []byte) (int,
 		return 0, err
 	}
 	file.fd, file.absent = fd+1, 0
-	r.open++
+	r.open.Add(1)
 	n, err := pread(fd, buf)
 	if errors.Is(err, unix.ENODEV) { // removed since the open
 		r.drop(file)

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // fixture makes a cgroup tree of plain files and gives its hierarchies.
@@ -30,7 +32,7 @@ func fixture(t *testing.T, unified bool, files map[string]string) (Hierarchies, 
 		return Hierarchies{Unified: Mount{root, "/"}}, root
 	}
 	h := Hierarchies{V1: map[string]Mount{}}
-	for _, c := range []string{"memory", "cpu", "cpuacct", "cpuset", "blkio", "pids"} {
+	for _, c := range []string{"memory", "cpu", "cpuacct", "cpuset", "blkio", "hugetlb", "pids"} {
 		h.V1[c] = Mount{filepath.Join(root, c), "/"}
 	}
 	return h, root
@@ -72,6 +74,7 @@ func TestUnifiedMemoryTakesTheSmallestLimitOfTheHierarchy(t *testing.T) {
 		"pod/memory.current":          "700000\n",
 		"pod/memory.stat":             "active_file 300000\ninactive_file 100000\nfile_dirty 50000\nslab_reclaimable 10000\n",
 		"pod/memory.swap.max":         "5000\n",
+		"pod/memory.swap.current":     "4000\n",
 		"pod/c/memory.max":            "max\n",
 		"pod/c/memory.current":        "400000\n",
 		"pod/c/memory.stat":           "anon 1\nfile 2\nshmem 3\nslab 9\nslab_reclaimable 4\nsock 5\nbroken\nnew_line_of_7.0 x\n",
@@ -90,7 +93,7 @@ func TestUnifiedMemoryTakesTheSmallestLimitOfTheHierarchy(t *testing.T) {
 	}
 	want := Memory{
 		Limit: 1000000, Usage: 400000, OuterFree: 300000, OuterAvailable: 300000 + 350000 + 10000,
-		SwapLimit: 5000, MemSwapLimit: NoLimit, SwapAccounted: true,
+		SwapLimit: 5000, MemSwapLimit: NoLimit, SwapAccounted: true, OuterSwapFree: 1000,
 		MemoryStat: MemoryStat{
 			Anon: 1, File: 2, Shmem: 3, Slab: 9, SlabReclaimable: 4, Swap: 77, Detailed: true,
 			hierarchicalLimit: NoLimit, hierarchicalSwap: NoLimit,
@@ -124,6 +127,8 @@ func TestV1MemoryTakesTheKernelsMinimum(t *testing.T) {
 		"memory/memory.limit_in_bytes":            "9223372036854771712\n",
 		"memory/pod/memory.limit_in_bytes":        "1000000\n",
 		"memory/pod/memory.usage_in_bytes":        "900000\n",
+		"memory/pod/memory.memsw.limit_in_bytes":  "1500000\n",
+		"memory/pod/memory.memsw.usage_in_bytes":  "1200000\n",
 		"memory/pod/memory.stat":                  stat("1000000", "1500000"),
 		"memory/pod/c/memory.limit_in_bytes":      "9223372036854771712\n",
 		"memory/pod/c/memory.usage_in_bytes":      "200000\n",
@@ -135,13 +140,95 @@ func TestV1MemoryTakesTheKernelsMinimum(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if m.Limit != 1000000 || m.Usage != 200000 || m.OuterFree != 100000 || m.MemSwapLimit != 1500000 || !m.SwapAccounted ||
+	if m.Limit != 1000000 || m.Usage != 200000 || m.OuterFree != 100000 || m.MemSwapLimit != 1500000 || !m.SwapAccounted || m.OuterSwapFree != 300000 ||
 		m.File != 4096 || m.Anon != 8192 || m.Swap != 3 || m.Slab != 5000 || m.Detailed {
 		t.Errorf("got %+v", m)
 	}
 	put(t, filepath.Join(root, "memory/pod/c/memory.stat"), stat("9223372036854771712", "9223372036854771712"))
 	if m, err = r.Memory(); err != nil || m.Limit != NoLimit || m.MemSwapLimit != NoLimit || m.OuterFree != NoLimit {
 		t.Errorf("without limits: %+v, %v", m, err)
+	}
+}
+
+// The pod has swap for all its containers together; a v2 group may have a limit
+// of swap and none of memory.
+func TestSwapThatAnOuterGroupLeaves(t *testing.T) {
+	h, root := fixture(t, true, map[string]string{
+		"pod/memory.current":        "9000\n",
+		"pod/memory.max":            "max\n",
+		"pod/memory.stat":           "anon 1\n",
+		"pod/memory.swap.max":       "5000\n",
+		"pod/memory.swap.current":   "4500\n",
+		"pod/c/memory.current":      "400\n",
+		"pod/c/memory.max":          "max\n",
+		"pod/c/memory.stat":         "anon 1\n",
+		"pod/c/memory.swap.max":     "2000\n",
+		"pod/c/memory.swap.current": "100\n",
+	})
+	r := open(t, h, map[string]string{"": "/pod/c"})
+	if m, err := r.Memory(); err != nil || m.SwapLimit != 2000 || m.Swap != 100 || m.OuterSwapFree != 500 || m.Limit != NoLimit {
+		t.Errorf("got %+v, %v", m, err)
+	}
+	put(t, filepath.Join(root, "pod/memory.swap.max"), "max\n")
+	if m, err := r.Memory(); err != nil || m.SwapLimit != 2000 || m.OuterSwapFree != NoLimit {
+		t.Errorf("without a limit of the pod's: %+v, %v", m, err)
+	}
+}
+
+func TestHugePagesOfBothVersions(t *testing.T) {
+	v2, _ := fixture(t, true, map[string]string{
+		"pod/hugetlb.2MB.max":            "100\n",
+		"pod/hugetlb.2MB.current":        "70\n",
+		"pod/c/hugetlb.2MB.max":          "max\n",
+		"pod/c/hugetlb.2MB.rsvd.max":     "90\n",
+		"pod/c/hugetlb.2MB.current":      "20\n",
+		"pod/c/hugetlb.2MB.rsvd.current": "25\n",
+		"pod/c/hugetlb.1GB.max":          "max\n",
+		"pod/c/hugetlb.1GB.current":      "7\n",
+		"pod/c/in/cgroup.procs":          "",
+		"none/cgroup.procs":              "",
+	})
+	v1, _ := fixture(t, false, map[string]string{
+		"hugetlb/hugetlb.2MB.limit_in_bytes":        "9223372036852678656\n",
+		"hugetlb/hugetlb.2MB.usage_in_bytes":        "99\n",
+		"hugetlb/c/hugetlb.2MB.limit_in_bytes":      "100\n",
+		"hugetlb/c/hugetlb.2MB.usage_in_bytes":      "30\n",
+		"hugetlb/c/hugetlb.2MB.rsvd.limit_in_bytes": "9223372036852678656\n",
+		"hugetlb/c/hugetlb.2MB.rsvd.usage_in_bytes": "20\n",
+		"hugetlb/c/sub/hugetlb.2MB.limit_in_bytes":  "9223372036852678656\n",
+		"hugetlb/c/sub/hugetlb.2MB.usage_in_bytes":  "10\n",
+	})
+	sizes := HugePageSizes(2<<20, 1<<30, 64<<10)
+	for _, c := range []struct {
+		name string
+		h    Hierarchies
+		path map[string]string
+		size int
+		want Hugetlb
+	}{
+		{"v2: the pod's limit, the own promises", v2, map[string]string{"": "/pod/c"}, 0, Hugetlb{Limit: 90, Usage: 20, Reserved: 5, OuterFree: 30}},
+		{"v2: another size, of which promises are not accounted", v2, map[string]string{"": "/pod/c"}, 1, Hugetlb{Limit: NoLimit, Usage: 7, OuterFree: NoLimit}},
+		{"v2: a group without the controller is accounted with the one above", v2, map[string]string{"": "/pod/c/in"}, 0, Hugetlb{Limit: 90, Usage: 20, Reserved: 5, OuterFree: 30}},
+		{"v1: the root has no limit", v1, map[string]string{"hugetlb": "/c"}, 0, Hugetlb{Limit: 100, Usage: 30, OuterFree: NoLimit}},
+		{"v1: the group above has", v1, map[string]string{"hugetlb": "/c/sub"}, 0, Hugetlb{Limit: 100, Usage: 10, OuterFree: 70}},
+	} {
+		r := open(t, c.h, c.path)
+		for range 2 {
+			if got, err := r.Hugetlb(&sizes[c.size]); err != nil || got != c.want {
+				t.Errorf("%s: got %+v, %v, want %+v", c.name, got, err, c.want)
+			}
+		}
+	}
+	r := open(t, v2, map[string]string{"": "/none"})
+	if _, err := r.Hugetlb(&sizes[0]); !errors.Is(err, ErrNoController) {
+		t.Errorf("no controller: %v", err)
+	}
+	r = open(t, v2, map[string]string{"": "/pod/c"})
+	if _, err := r.Hugetlb(&sizes[2]); !errors.Is(err, ErrNoController) {
+		t.Errorf("a size that no group accounts: %v", err)
+	}
+	if n := len(HugePageSizes(1, 2, 3, 4, 5)); n != maxHugePageSizes {
+		t.Errorf("%d sizes are read", n)
 	}
 }
 
@@ -251,6 +338,58 @@ func TestAMissingFileIsFoundOnceItIsThere(t *testing.T) {
 	r.Close()
 	if _, err := r.Cpuset(nil); !errors.Is(err, ErrClosed) {
 		t.Errorf("after Close: %v", err)
+	}
+}
+
+// A fifo without a writer hangs at its open, as a file of the kernel's may.
+func TestAFileThatHangsHoldsNoOtherUp(t *testing.T) {
+	h, root := fixture(t, true, map[string]string{
+		"c/memory.current": "400\n",
+		"c/cpu.stat":       "usage_usec 30\nuser_usec 20\nsystem_usec 10\n",
+	})
+	fifo := filepath.Join(root, "c/memory.stat")
+	if err := unix.Mkfifo(fifo, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	r := open(t, h, map[string]string{"": "/c"})
+	memory := make(chan error, 1)
+	go func() {
+		_, err := r.Memory()
+		memory <- err
+	}()
+	others := make(chan error, 1)
+	go func() {
+		for r.Descriptors() == 0 { // until it is at the second file
+			time.Sleep(time.Millisecond)
+		}
+		time.Sleep(20 * time.Millisecond)
+		var c CPU
+		// Twice: the cpu.max that is not there is looked for again.
+		err := r.CPU(&c)
+		time.Sleep(absentFor)
+		r.Release()
+		others <- errors.Join(err, r.CPU(&c))
+	}()
+	select {
+	case err := <-others:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(10 * time.Second):
+		t.Error("the CPU's files wait for the memory's")
+	}
+	select {
+	case err := <-memory:
+		t.Fatalf("the memory does not hang: %v", err)
+	default:
+	}
+	w, err := os.OpenFile(fifo, os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	if err := <-memory; !errors.Is(err, unix.ESPIPE) { // pread of a fifo
+		t.Errorf("let go, it says %v", err)
 	}
 }
 

@@ -90,9 +90,9 @@ func writeCgroup(path, value string) error {
 // leaveTimeout is how long a group is waited for in which a process is dying.
 const leaveTimeout = 2 * time.Second
 
-// leave moves what is in the groups to the root of each hierarchy, this process, a
-// worker that serves on and one that is killed and not dead among it, and removes
-// the groups: the next candord may be systemd's, whose unit lacks the right to.
+// leave moves what is in the groups to the root of each hierarchy, and removes the
+// groups: the next candord may be systemd's, whose unit lacks the right to. Beside this
+// process that is a worker that serves on, one that is killed and not dead, a healer.
 func (o ownCgroups) leave() error {
 	var errs []error
 	for _, dir := range o.dirs {

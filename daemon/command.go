@@ -38,22 +38,61 @@ type Parts struct {
 const usage = `candord serves the resource view and gives back what dead containers hold.
 
 usage: candord [--config FILE] [--state-dir DIR]
+       candord reload [--config FILE] [--state-dir DIR]
 
   --config FILE     the node's policy; its state_dir says where candord works
   --state-dir DIR   the state directory, instead of the policy's
   --own-cgroup      move into a cgroup of its own (for a candord that an engine started)
   --help, --version
 
+candord is a small supervisor and a worker that does the work. Either may be killed
+or replaced; readers in containers notice nothing.
+
+"candord reload" has the candord that runs replace its worker by one of the file
+that lies at its path now: see "candord reload --help".
+
 SIGTERM ends it. SIGHUP ends it too, but leaves the worker that serves the view
-of running containers to the next candord, so that an upgrade is not noticed.
-Under systemd it takes its socket from candord.socket.
+of running containers to the next candord, which takes over from it: a restart of
+the unit ("systemctl restart candord") is so, and replaces the supervisor as well.
+
+Under systemd it takes its socket from candord.socket, and leaves the connection
+with systemd (FileDescriptorStoreMax= of the unit), so that readers wait and see no
+error even while both are dead.
 `
 
-// commandLine are candord's arguments. worker and heal are for candord itself.
+const reloadUsage = `candord reload lets a worker of a newly installed candord take over.
+
+usage: candord reload [--config FILE] [--state-dir DIR]
+
+  --config FILE     the node's policy; its state_dir says which candord is meant
+  --state-dir DIR   the state directory, instead of the policy's
+
+Install the new files over the old ones (put them in their place, never write into
+them), then reload. The candord that runs starts a worker of the file at its path
+beside the one that serves. When that one is ready it takes over, and readers in
+containers notice nothing. On success one line says which version served before and
+which one does now:
+
+  reloaded: version 0.4.0, generation 7 -> version 0.5.0, generation 8
+
+A new candord that does not start, or cannot take over, is an error, and the old
+worker serves on. Reloads that are asked for at the same time come one after the
+other. The exit status is 0 when the new worker serves, else 1.
+
+The supervisor goes on with the code that it was started with. It is replaced by a
+restart of the unit (systemctl restart candord; without systemd SIGHUP, and the next
+container starts another), which readers do not notice either.
+
+"systemctl reload candord" is the same command.
+`
+
+// commandLine are candord's arguments. The commands worker and heal are for candord
+// itself.
 type commandLine struct {
 	command              string
 	config, stateDir     string
 	ownCgroup            bool
+	standby              bool
 	generation           uint64
 	supervisor           int
 	help, version        bool
@@ -64,7 +103,7 @@ type commandLine struct {
 }
 
 func parseCommandLine(args []string) (c commandLine, err error) {
-	if len(args) > 0 && (args[0] == "worker" || args[0] == "heal") {
+	if len(args) > 0 && (args[0] == "worker" || args[0] == "heal" || args[0] == "reload") {
 		c.command, args = args[0], args[1:]
 	}
 	values := map[string]*string{"--config": &c.config, "--state-dir": &c.stateDir}
@@ -80,7 +119,9 @@ func parseCommandLine(args []string) (c commandLine, err error) {
 			c.help = true
 		case name == "--version":
 			c.version = true
-		case name == "--own-cgroup":
+		case name == "--standby" && c.command == "worker":
+			c.standby = true
+		case name == "--own-cgroup" && c.command == "":
 			c.ownCgroup = true
 		case values[name] == nil:
 			return c, fmt.Errorf("unknown argument %q (see candord --help)", name)
@@ -117,14 +158,19 @@ func Main(args []string, parts Parts, stdout, stderr io.Writer) int {
 		return exitDisconnected
 	}
 	if err != nil {
-		fmt.Fprintf(stderr, "candord: %s\n", strings.ReplaceAll(err.Error(), "\n", "; "))
+		fmt.Fprintf(stderr, "candord: %s\n", oneLine(err))
 		return 1
 	}
 	return 0
 }
 
+func oneLine(err error) string { return strings.ReplaceAll(err.Error(), "\n", "; ") }
+
 func run(c commandLine, parts Parts, stdout io.Writer) (err error) {
 	switch {
+	case c.help && c.command == "reload":
+		_, err = io.WriteString(stdout, reloadUsage)
+		return err
 	case c.help:
 		_, err = io.WriteString(stdout, usage)
 		return err
@@ -151,7 +197,9 @@ func run(c commandLine, parts Parts, stdout io.Writer) (err error) {
 	case "worker":
 		return runWorker(c, parts)
 	case "heal":
-		return Heal(c.stateDir, parts.Log(c.stateDir, "candord"))
+		return heal(c.stateDir, parts.Log(c.stateDir, "candord"))
+	case "reload":
+		return runReload(c.stateDir, stdout)
 	}
 	if err := settle(); err != nil {
 		return err
@@ -163,6 +211,9 @@ func runWorker(c commandLine, parts Parts) error {
 	log := parts.Log(c.stateDir, "candord")
 	open, background, err := parts.Worker(c.stateDir, c.config, log)
 	if err != nil {
+		if c.standby {
+			refuse(err)
+		}
 		return err
 	}
 	// Signals of a terminal or of systemd are meant for the supervisor; only
@@ -174,6 +225,7 @@ func runWorker(c commandLine, parts Parts) error {
 		Supervisor: c.supervisor,
 		Device:     c.device,
 		ViewError:  c.viewError,
+		Standby:    c.standby,
 		Open:       open,
 		Background: background,
 		Log:        log,
@@ -184,9 +236,23 @@ func runWorker(c commandLine, parts Parts) error {
 	return RunWorker(context.Background(), config)
 }
 
-func runSupervisor(c commandLine, parts Parts) error {
-	socket, err := takeActivated()
+func runReload(stateDir string, stdout io.Writer) error {
+	before, after, err := Reload(context.Background(), stateDir)
 	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(stdout, "reloaded: version %s, generation %d -> version %s, generation %d\n",
+		before.Version, before.Generation, after.Version, after.Generation)
+	return err
+}
+
+func runSupervisor(c commandLine, parts Parts) error {
+	socket, stored, err := takeActivated()
+	if err != nil {
+		return err
+	}
+	notify := os.Getenv("NOTIFY_SOCKET")
+	if err := os.Unsetenv("NOTIFY_SOCKET"); err != nil { // ours, and no worker's
 		return err
 	}
 	// Best effort: it needs CAP_SYS_RESOURCE.
@@ -216,6 +282,7 @@ func runSupervisor(c commandLine, parts Parts) error {
 		Executable: executable,
 		OwnCgroup:  c.ownCgroup,
 		Socket:     socket,
+		Store:      newDescriptorStore(notify, stored),
 		Log:        parts.Log(c.stateDir, "candord"),
 	})
 	if err != nil {

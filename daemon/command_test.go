@@ -14,6 +14,9 @@ func TestParseCommandLine(t *testing.T) {
 	}{
 		{args: "", want: commandLine{}},
 		{args: "--config /c --state-dir=/s --own-cgroup", want: commandLine{config: "/c", stateDir: "/s", ownCgroup: true}},
+		{args: "reload --state-dir /s", want: commandLine{command: "reload", stateDir: "/s"}},
+		{args: "reload --own-cgroup", err: `unknown argument "--own-cgroup" (see candord --help)`},
+		{args: "--standby", err: `unknown argument "--standby" (see candord --help)`},
 		{args: "heal --state-dir /s", want: commandLine{command: "heal", stateDir: "/s"}},
 		{
 			args: "worker --state-dir /s --generation 7 --supervisor 12 --device 44",
@@ -46,6 +49,10 @@ func TestCommandSaysWhatIsWrongInOneLine(t *testing.T) {
 	var out, complaints bytes.Buffer
 	if code := Main([]string{"--help"}, fakeParts(), &out, &complaints); code != 0 || !strings.HasPrefix(out.String(), "candord serves") {
 		t.Errorf("--help: %d, %q", code, out.String())
+	}
+	out.Reset()
+	if code := Main([]string{"reload", "--help"}, fakeParts(), &out, &complaints); code != 0 || !strings.HasPrefix(out.String(), "candord reload lets") {
+		t.Errorf("reload --help: %d, %q", code, out.String())
 	}
 	out.Reset()
 	if code := Main([]string{"--version"}, fakeParts(), &out, &complaints); code != 0 || !strings.HasPrefix(out.String(), "candord ") {

@@ -17,6 +17,8 @@ const (
 	workerSocket = 5
 	// workerLockFD is only held, see [workerLock].
 	workerLockFD = 6
+	// workerOrders is there for a worker of a reload, see [standBy].
+	workerOrders = 7
 )
 
 // connection is a mount of the view: what dies with it are the reads of every
@@ -83,10 +85,11 @@ type adopted struct {
 }
 
 // adopt takes the connection of a worker whose supervisor is dead. Where there
-// is no such worker, nothing is set. What stands in the way of a take-over is an
+// is no such worker, it is not set. What stands in the way of a take-over is an
 // error, and then too the worker may be set: it has to die.
 func adopt(stateDir string) (a adopted, err error) {
 	st, pidfd, err := findWorker(stateDir)
+	a.undead = openUndead(st.Undead)
 	if errors.Is(err, os.ErrNotExist) || errors.Is(err, os.ErrProcessDone) {
 		return a, nil
 	}
@@ -117,11 +120,6 @@ func adopt(stateDir string) (a adopted, err error) {
 		return a, fmt.Errorf("take over from worker %d: %w", st.Worker.PID, err)
 	}
 	a.conn = newConnection(fuse, slots, st.Device)
-	for _, u := range st.Undead {
-		if pidfd, err := u.Process.OpenPidfd(); err == nil {
-			a.undead = append(a.undead, foreignWorker(u.Process, pidfd, u.Generation))
-		}
-	}
 	// The socket is no loss: a new one can be made.
 	if s, err := unix.PidfdGetfd(fd, workerSocket, 0); err == nil {
 		if isListening(s) {
@@ -131,6 +129,16 @@ func adopt(stateDir string) (a adopted, err error) {
 		}
 	}
 	return a, nil
+}
+
+// openUndead returns those workers that still live.
+func openUndead(list []undead) (found []*worker) {
+	for _, u := range list {
+		if pidfd, err := u.Process.OpenPidfd(); err == nil {
+			found = append(found, foreignWorker(u.Process, pidfd, u.Generation))
+		}
+	}
+	return found
 }
 
 // checkMounted returns an error unless the view is mounted and the given one.

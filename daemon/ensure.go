@@ -60,9 +60,10 @@ func ensure(ctx context.Context, o Options) error {
 	if err := statedir.Prepare(o.StateDir); err != nil {
 		return err
 	}
-	release, err := lockStart(ctx, o.StateDir)
+	// One process at a time starts candord.
+	release, err := lockFile(ctx, filepath.Join(o.StateDir, "candord.start.lock"))
 	if err != nil {
-		return err
+		return fmt.Errorf("another starts candord: %w", err)
 	}
 	defer release()
 	// Another may have started it while we waited.
@@ -111,9 +112,9 @@ func waitFor(ctx context.Context, stateDir string, child ledger.Process) error {
 	}
 }
 
-// lockStart makes sure that one process at a time starts candord.
-func lockStart(ctx context.Context, stateDir string) (release func(), err error) {
-	path := filepath.Join(stateDir, "candord.start.lock")
+// lockFile takes the lock of a file, and waits for it for as long as the context
+// allows.
+func lockFile(ctx context.Context, path string) (release func(), err error) {
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
 	if err != nil {
 		return nil, err
@@ -123,13 +124,12 @@ func lockStart(ctx context.Context, stateDir string) (release func(), err error)
 		if err == nil {
 			return func() { f.Close() }, nil
 		}
+		if ctx.Err() != nil {
+			err = ctx.Err()
+		}
 		if !errors.Is(err, unix.EWOULDBLOCK) && !errors.Is(err, unix.EINTR) {
 			f.Close()
 			return nil, &os.PathError{Op: "flock", Path: path, Err: err}
-		}
-		if ctx.Err() != nil {
-			f.Close()
-			return nil, fmt.Errorf("another starts candord, for too long: %w", ctx.Err())
 		}
 		time.Sleep(5 * time.Millisecond)
 	}

@@ -31,7 +31,14 @@ func newGroup(t *testing.T, l *lab, controller string) group {
 	if err != nil {
 		t.Skip(err)
 	}
-	g.dir = filepath.Join(g.dir, cgroupName(l.dir)+"-"+controller)
+	return g.below(t, cgroupName(l.dir)+"-"+controller)
+}
+
+// below makes a group in the hierarchy, or group, that g is. Whoever is in it at the
+// end of the test is moved out.
+func (g group) below(t testing.TB, name string) group {
+	t.Helper()
+	g.dir = filepath.Join(g.dir, name)
 	if err := os.Mkdir(g.dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
@@ -74,7 +81,7 @@ func hierarchyOf(controller string) (group, error) {
 	return group{}, fmt.Errorf("no cgroup hierarchy here gives its groups the controller %s", controller)
 }
 
-func (g group) write(t *testing.T, name, value string) {
+func (g group) write(t testing.TB, name, value string) {
 	t.Helper()
 	if err := writeCgroup(filepath.Join(g.dir, name), value); err != nil {
 		t.Fatal(err)
@@ -82,7 +89,7 @@ func (g group) write(t *testing.T, name, value string) {
 }
 
 // enter moves a process into the group. One that has ended is no matter.
-func (g group) enter(t *testing.T, pid int) {
+func (g group) enter(t testing.TB, pid int) {
 	t.Helper()
 	err := writeCgroup(filepath.Join(g.dir, "cgroup.procs"), fmt.Sprint(pid))
 	if err != nil && !errors.Is(err, unix.ESRCH) {

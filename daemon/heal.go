@@ -6,16 +6,24 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"time"
 
 	"candor.dev/candor/ledger"
 	"candor.dev/candor/resview"
+	"candor.dev/candor/statedir"
 )
 
 // Heal puts files of the mounted view in the place of dead ones in every
-// container that runs. Where nothing is dead it does nothing. It is called in
-// pid 1's mount namespace, while a worker serves.
-func Heal(stateDir string, log *slog.Logger) error {
+// container that runs, and tells mended of each which paths it bound: none where
+// nothing was dead. It is called in pid 1's mount namespace, while a worker serves.
+func Heal(ctx context.Context, stateDir string, mended func(r *ledger.Record, bound []string)) error {
+	// Two at a time would take each other's files for dead ones.
+	release, err := lockFile(ctx, filepath.Join(stateDir, "candord.heal.lock"))
+	if err != nil {
+		return fmt.Errorf("another mends the resource view: %w", err)
+	}
+	defer release()
 	store, err := ledger.Open(stateDir)
 	if err != nil {
 		return err
@@ -35,14 +43,40 @@ func Heal(stateDir string, log *slog.Logger) error {
 			continue
 		}
 		bound, err := resview.Rebind(stateDir, r.Key, r.Owner, r.View.Rootfs, device)
-		if len(bound) > 0 {
-			log.Info("mended the resource view of a container", "container", r.ID, "files", len(bound))
-		}
 		if err != nil && !errors.Is(err, os.ErrProcessDone) && r.Owner.Alive() {
 			errs = append(errs, fmt.Errorf("container %s: %w", r.ID, err))
 		}
+		if err == nil || len(bound) > 0 {
+			mended(r, bound)
+		}
 	}
 	return errors.Join(errs...)
+}
+
+// Remount does by hand what candord does by itself when supervisor and worker have
+// died: it starts one where none runs, which mounts the view anew, and mends every
+// container. Where nothing is dead it changes nothing.
+func Remount(ctx context.Context, o Options, mended func(r *ledger.Record, bound []string)) error {
+	if err := Ensure(ctx, o); err != nil {
+		return err
+	}
+	return statedir.InHostMounts(func() error {
+		if _, err := Ping(ctx, o.StateDir); err != nil {
+			return err
+		}
+		return Heal(ctx, o.StateDir, mended)
+	})
+}
+
+// heal is the healer's process.
+func heal(stateDir string, log *slog.Logger) error {
+	ctx, cancel := context.WithTimeout(context.Background(), healLimit)
+	defer cancel()
+	return Heal(ctx, stateDir, func(r *ledger.Record, bound []string) {
+		if len(bound) > 0 {
+			log.Info("mended the resource view of a container", "container", r.ID, "files", len(bound))
+		}
+	})
 }
 
 // healLimit bounds one run of the healer.

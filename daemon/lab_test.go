@@ -23,13 +23,18 @@ import (
 	"candor.dev/candor/ledger"
 	"candor.dev/candor/resview"
 	"candor.dev/candor/statedir"
+	"candor.dev/candor/version"
 	"golang.org/x/sys/unix"
 )
 
 // The test binary is candord when it is called so: with fake contents.
 func TestMain(m *testing.M) {
 	if filepath.Base(os.Args[0]) == "candord" {
+		actRelease()
 		os.Exit(Main(os.Args[1:], fakeParts(), os.Stdout, os.Stderr))
+	}
+	if filepath.Base(os.Args[0]) == readerName {
+		os.Exit(reader(os.Args[1:]))
 	}
 	flag.Parse()
 	if testing.Short() {
@@ -45,6 +50,12 @@ func fakeParts() Parts {
 			return slog.New(slog.NewTextHandler(os.Stderr, nil)).With("component", component, "pid", os.Getpid())
 		},
 		Worker: func(string, string, *slog.Logger) (resview.OpenFunc, []func(context.Context) error, error) {
+			if version.Version == needsMore {
+				return nil, nil, errors.New("this machine is too small")
+			}
+			if root := os.Getenv(rootEnv); root != "" {
+				return realContents(root)
+			}
 			return func(v ledger.View) (resview.Container, error) { return fake{v}, nil }, nil, nil
 		},
 	}
@@ -125,6 +136,7 @@ func checkContent(b []byte, id uint64, file string) error {
 // lab is a state directory with a candord, all of its own.
 type lab struct {
 	t     testing.TB
+	life  time.Duration // then its readers are freed, whatever happens
 	dir   string
 	store *ledger.Store
 	ctl   string // fusectl
@@ -138,13 +150,19 @@ type lab struct {
 
 func newLab(t testing.TB) *lab {
 	t.Helper()
+	return newLabFor(t, 90*time.Second)
+}
+
+// newLabFor makes a lab for a test that takes so long.
+func newLabFor(t testing.TB, life time.Duration) *lab {
+	t.Helper()
 	if os.Geteuid() != 0 {
 		t.Skip("mounts need root")
 	}
 	if _, err := os.Stat("/dev/fuse"); err != nil {
 		t.Skip("no /dev/fuse")
 	}
-	l := &lab{t: t, dir: filepath.Join(t.TempDir(), "state"), ctl: t.TempDir(), devices: map[uint64]bool{}, finished: make(chan struct{})}
+	l := &lab{t: t, life: life, dir: filepath.Join(t.TempDir(), "state"), ctl: t.TempDir(), devices: map[uint64]bool{}, finished: make(chan struct{})}
 	if err := statedir.Prepare(l.dir); err != nil {
 		t.Fatal(err)
 	}
@@ -175,7 +193,7 @@ func (l *lab) watchdog() {
 			l.devices[st.Device] = true
 			l.mu.Unlock()
 		}
-		if time.Since(start) > 90*time.Second {
+		if time.Since(start) > l.life {
 			fmt.Fprintln(os.Stderr, "watchdog: aborting the test's FUSE connections")
 			l.abort()
 			start = time.Now()
@@ -245,10 +263,21 @@ func (l *lab) endStragglers() {
 // start starts a candord and waits until it serves.
 func (l *lab) start() *exec.Cmd {
 	l.t.Helper()
-	cmd := l.command()
+	return l.run(l.command())
+}
+
+// run starts the given candord and waits until it serves.
+func (l *lab) run(cmd *exec.Cmd) *exec.Cmd {
+	l.t.Helper()
 	if err := cmd.Start(); err != nil {
 		l.t.Fatal(err)
 	}
+	return l.started(cmd)
+}
+
+// started waits until a candord serves that was started.
+func (l *lab) started(cmd *exec.Cmd) *exec.Cmd {
+	l.t.Helper()
 	l.mu.Lock()
 	l.daemons = append(l.daemons, cmd)
 	l.mu.Unlock()
@@ -256,8 +285,11 @@ func (l *lab) start() *exec.Cmd {
 	return cmd
 }
 
-func (l *lab) command() *exec.Cmd {
-	cmd := exec.Command("/proc/self/exe", "--state-dir", l.dir)
+func (l *lab) command() *exec.Cmd { return l.commandOf("/proc/self/exe") }
+
+// commandOf is a candord of the given file.
+func (l *lab) commandOf(path string) *exec.Cmd {
+	cmd := exec.Command(path, "--state-dir", l.dir)
 	cmd.Args[0] = "candord"
 	if testing.Verbose() {
 		cmd.Stderr = os.Stderr // no pipe: an orphaned worker would hold it open
@@ -290,8 +322,14 @@ func (l *lab) status() Status {
 // add writes the record of a container.
 func (l *lab) add(key string, behaviour time.Duration, owner ledger.Process) *ledger.Record {
 	l.t.Helper()
+	return l.addView(key, owner, ledger.View{BoottimeOffset: behaviour})
+}
+
+func (l *lab) addView(key string, owner ledger.Process, view ledger.View) *ledger.Record {
+	l.t.Helper()
 	l.next++
-	r := &ledger.Record{Key: key, ID: key, Owner: owner, State: ledger.Attached, View: &ledger.View{ID: l.next, BoottimeOffset: behaviour, Rootfs: "/"}}
+	view.ID, view.Rootfs = l.next, "/"
+	r := &ledger.Record{Key: key, ID: key, Owner: owner, State: ledger.Attached, View: &view}
 	lock, err := l.store.Lock(l.t.Context(), key)
 	if err != nil {
 		l.t.Fatal(err)

@@ -24,11 +24,22 @@ import (
 type box struct {
 	process ledger.Process
 	record  *ledger.Record
+	// Of a container, see there: the files, and what moves a process into its
+	// cgroups.
+	bound []resview.File
+	enter func(pid int)
 }
 
 func (l *lab) box(key string) *box {
 	l.t.Helper()
-	cmd := exec.Command("unshare", "-m", "--propagation", "private", "sleep", "600")
+	p := l.namespace()
+	return &box{process: p, record: l.add(key, 0, p)}
+}
+
+// namespace starts a process with a mount namespace of its own.
+func (l *lab) namespace() ledger.Process {
+	l.t.Helper()
+	cmd := exec.Command("unshare", "-m", "--propagation", "private", "sleep", "3600")
 	if err := cmd.Start(); err != nil {
 		l.t.Skipf("unshare: %v", err)
 	}
@@ -36,18 +47,16 @@ func (l *lab) box(key string) *box {
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait()
 	})
-	var p ledger.Process
-	var err error
 	ours, _ := os.Readlink("/proc/self/ns/mnt")
 	for range 1000 { // until unshare(1) has done its work
 		theirs, _ := os.Readlink(fmt.Sprintf("/proc/%d/ns/mnt", cmd.Process.Pid))
-		if p, err = ledger.FindProcess(cmd.Process.Pid); err == nil && theirs != "" && theirs != ours {
-			return &box{process: p, record: l.add(key, 0, p)}
+		if p, err := ledger.FindProcess(cmd.Process.Pid); err == nil && theirs != "" && theirs != ours {
+			return p
 		}
 		time.Sleep(2 * time.Millisecond)
 	}
 	l.t.Fatal("no mount namespace of its own")
-	return nil
+	return ledger.Process{}
 }
 
 func (b *box) path(target string) string {
@@ -66,6 +75,26 @@ func (b *box) read(f resview.File) error {
 		return err
 	}
 	return checkContent(content, b.record.View.ID, name)
+}
+
+// boundBox is a box with the view.
+func (l *lab) boundBox(key string) *box {
+	l.t.Helper()
+	b := l.box(key)
+	if _, err := resview.Bind(l.dir, key, b.process, "/", resview.Files()); err != nil {
+		l.t.Fatal(err)
+	}
+	return b
+}
+
+// mended waits until the box reads the view again.
+func (b *box) mended(t *testing.T) {
+	t.Helper()
+	for end := time.Now().Add(patience); b.read(resview.Files()[0]) != nil; time.Sleep(2 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("not mended: %v", b.read(resview.Files()[0]))
+		}
+	}
 }
 
 // boundFiles are those that a container gets: all that this kernel has, but for
@@ -289,9 +318,16 @@ func TestBothKilledAndEveryContainerIsMended(t *testing.T) {
 		}
 	}
 	time.Sleep(50 * time.Millisecond)
-	if err := Heal(l.dir, fakeParts().Log("", "test")); err != nil {
-		t.Errorf("mending what is whole: %v", err)
+	if mended, err := l.heal(); err != nil || len(mended["c1"]) != 0 {
+		t.Errorf("mending what is whole: %v, %v", mended, err)
 	}
+}
+
+// heal mends, and returns what it bound by container.
+func (l *lab) heal() (map[string][]string, error) {
+	mended := map[string][]string{}
+	err := Heal(l.t.Context(), l.dir, func(r *ledger.Record, bound []string) { mended[r.ID] = bound })
+	return mended, err
 }
 
 func kernelHasBeneath() bool {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"strconv"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -14,7 +15,7 @@ import (
 // listenFirst is the first descriptor of socket activation (sd_listen_fds(3)).
 const listenFirst = 3
 
-// activated returns the number of sockets that systemd handed over.
+// activated returns the number of descriptors that systemd handed over.
 func activated() int {
 	if os.Getenv("LISTEN_PID") != strconv.Itoa(os.Getpid()) {
 		return 0
@@ -26,32 +27,40 @@ func activated() int {
 	return n
 }
 
-// takeActivated returns systemd's socket, or nil where there is none.
-func takeActivated() (*os.File, error) {
-	n := activated()
+// takeActivated returns systemd's socket, nil where there is none, and what its
+// file-descriptor store has, by name (sd_listen_fds_with_names(3)).
+func takeActivated() (socket *os.File, stored map[string]*os.File, err error) {
+	n, names := activated(), strings.Split(os.Getenv("LISTEN_FDNAMES"), ":")
 	for _, name := range []string{"LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"} {
 		if err := os.Unsetenv(name); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 	}
-	if n == 0 {
-		return nil, nil
+	stored = map[string]*os.File{}
+	for i := range n {
+		name := "unknown"
+		if i < len(names) {
+			name = names[i]
+		}
+		// Away from the number that a worker's connection gets.
+		fd, err := unix.FcntlInt(uintptr(listenFirst+i), unix.F_DUPFD_CLOEXEC, 10)
+		if err != nil {
+			return nil, nil, fmt.Errorf("descriptor %s of systemd: %w", name, err)
+		}
+		unix.Close(listenFirst + i)
+		f := os.NewFile(uintptr(fd), name)
+		switch {
+		case isOurs(name):
+			stored[name] = f
+		case !isListening(fd):
+			return nil, nil, fmt.Errorf("systemd passed a descriptor (%s) that is no listening socket", name)
+		case socket != nil:
+			return nil, nil, errors.New("systemd passed several sockets, candord has one")
+		default:
+			socket = f
+		}
 	}
-	if n > 1 {
-		return nil, fmt.Errorf("systemd passed %d sockets, candord has one", n)
-	}
-	// Away from the number that a worker's connection gets.
-	fd, err := unix.FcntlInt(listenFirst, unix.F_DUPFD_CLOEXEC, 10)
-	if err != nil {
-		return nil, fmt.Errorf("socket of systemd: %w", err)
-	}
-	unix.Close(listenFirst)
-	f := os.NewFile(uintptr(fd), "candord.sock")
-	if !isListening(fd) {
-		f.Close()
-		return nil, errors.New("systemd passed a descriptor that is no listening socket")
-	}
-	return f, nil
+	return socket, stored, nil
 }
 
 func isListening(fd int) bool {
@@ -59,10 +68,9 @@ func isListening(fd int) bool {
 	return err == nil && v == 1
 }
 
-// listen makes the socket, in the place of one that a killed candord left. The
+// listen makes a socket, in the place of one that a killed candord left. The
 // caller holds candord's lock, so that it takes nobody's socket away.
-func listen(stateDir string) (*os.File, error) {
-	path := socketPath(stateDir)
+func listen(path string) (*os.File, error) {
 	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, fmt.Errorf("stale socket: %w", err)
 	}
@@ -99,16 +107,19 @@ func serveStatus(fd int, status func() Status) {
 		case err != nil:
 			time.Sleep(time.Millisecond) // EINTR, ECONNABORTED, EMFILE
 		default:
-			go sendStatus(conn, status())
+			go func() {
+				defer unix.Close(conn)
+				sendLine(conn, status())
+			}()
 		}
 	}
 }
 
-func sendStatus(conn int, st Status) {
-	defer unix.Close(conn)
+// sendLine sends one line of JSON.
+func sendLine(conn int, v any) {
 	// A client that does not read must not keep a thread for ever.
 	_ = unix.SetsockoptTimeval(conn, unix.SOL_SOCKET, unix.SO_SNDTIMEO, &unix.Timeval{Sec: 1})
-	b, err := json.Marshal(st)
+	b, err := json.Marshal(v)
 	if err != nil {
 		return
 	}

@@ -76,8 +76,9 @@ func foreignWorker(p ledger.Process, pidfd *os.File, generation uint64) *worker 
 	return w
 }
 
-// startWorker starts the next worker as a child.
-func (s *Supervisor) startWorker(generation uint64) (*worker, error) {
+// startWorker starts the next worker as a child. Where it is given its end of a
+// reload's orders it is of the file at our path and no other, and waits for them.
+func (s *Supervisor) startWorker(generation uint64, orders *os.File) (*worker, error) {
 	args := append([]string{"candord", "worker"}, s.arguments()...)
 	args = append(args, "--generation", strconv.FormatUint(generation, 10), "--supervisor", strconv.Itoa(os.Getpid()),
 		"--device", strconv.FormatUint(s.conn.device, 10))
@@ -89,7 +90,11 @@ func (s *Supervisor) startWorker(generation uint64) (*worker, error) {
 		return nil, fmt.Errorf("start worker: %w", err)
 	}
 	defer alive.Close()
-	p, err := s.start(args, []*os.File{s.conn.fuse, s.conn.memory, s.socket, alive})
+	start, files := s.start, []*os.File{s.conn.fuse, s.conn.memory, s.socket, alive}
+	if orders != nil {
+		start, args, files = s.startInstalled, append(args, "--standby"), append(files, orders)
+	}
+	p, err := start(args, files)
 	if err != nil {
 		return nil, fmt.Errorf("start worker: %w", err)
 	}
@@ -105,20 +110,24 @@ func (s *Supervisor) startWorker(generation uint64) (*worker, error) {
 }
 
 // start starts candord itself with other arguments, and with the given files
-// from descriptor 3 on.
+// from descriptor 3 on. The file at our path is replaced by an upgrade, and then it
+// is the one to start; should it not come up, the one that we run is there as well.
 func (s *Supervisor) start(args []string, files []*os.File) (*os.Process, error) {
-	path := s.config.Executable
-	// The file at our path is replaced by an upgrade, and then it is the one to
-	// start; should it not come up, the one that we run is there as well.
-	if s.failures >= trustFailures || path == "" {
-		path = "/proc/self/exe"
+	if s.failures < trustFailures {
+		if p, err := s.startInstalled(args, files); err == nil {
+			return p, nil
+		}
 	}
+	return startFile("/proc/self/exe", args, files)
+}
+
+func (s *Supervisor) startInstalled(args []string, files []*os.File) (*os.Process, error) {
+	return startFile(s.config.Executable, args, files)
+}
+
+func startFile(path string, args []string, files []*os.File) (*os.Process, error) {
 	attr := &os.ProcAttr{Dir: "/", Env: os.Environ(), Files: append([]*os.File{nil, os.Stdout, os.Stderr}, files...)}
-	p, err := os.StartProcess(path, args, attr)
-	if err != nil && path != "/proc/self/exe" {
-		return os.StartProcess("/proc/self/exe", args, attr)
-	}
-	return p, err
+	return os.StartProcess(path, args, attr)
 }
 
 func (s *Supervisor) arguments() []string {

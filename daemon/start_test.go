@@ -18,7 +18,7 @@ import (
 // first connection with the socket as descriptor 3.
 func TestSocketOfSystemd(t *testing.T) {
 	l := newLab(t)
-	socket, err := listen(l.dir)
+	socket, err := listen(socketPath(l.dir))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -80,7 +80,7 @@ func TestSystemdTakesOverFromAnEngines(t *testing.T) {
 				rs := l.read(4, l.add("c1", 0, l.self()))
 				defer rs.end(l, patience)
 			}
-			socket, err := listen(l.dir)
+			socket, err := listen(socketPath(l.dir))
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -24,7 +24,7 @@ type state struct {
 	// Device is that of the mounted view.
 	Device uint64 `json:"device"`
 	// Undead are workers that were killed and were not dead when the last one
-	// was started.
+	// was started, or that a reload is about to kill.
 	Undead []undead `json:"undead,omitempty"`
 	// OwnCgroup is set for a candord that an engine started: systemd's takes
 	// its place (see relieve).

@@ -99,21 +99,12 @@ func Ping(ctx context.Context, stateDir string) (Status, error) {
 // pingOnce uses system calls instead of package net, whose goroutines would
 // resolve the path in another mount namespace.
 func pingOnce(stateDir string, deadline time.Time) (Status, error) {
-	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	path := socketPath(stateDir)
+	fd, err := connectTo(path)
 	if err != nil {
-		return Status{}, fmt.Errorf("socket: %w", err)
+		return Status{}, err
 	}
 	defer unix.Close(fd)
-	path := socketPath(stateDir)
-	err = withShortPath(path, func(short string) error {
-		return unix.Connect(fd, &unix.SockaddrUnix{Name: short})
-	})
-	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ECONNREFUSED) {
-		return Status{}, fmt.Errorf("%w (%s)", ErrNotRunning, path)
-	}
-	if err != nil {
-		return Status{}, &os.PathError{Op: "connect", Path: path, Err: err}
-	}
 	line, err := readLine(fd, deadline)
 	if err != nil {
 		return Status{}, fmt.Errorf("%s: %w", path, err)
@@ -124,6 +115,26 @@ func pingOnce(stateDir string, deadline time.Time) (Status, error) {
 	}
 	st.Activated = isSystemds(fd)
 	return st, nil
+}
+
+// connectTo connects to a socket of candord's without waiting, and returns
+// [ErrNotRunning] where nobody listens.
+func connectTo(path string) (fd int, err error) {
+	fd, err = unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	if err != nil {
+		return -1, fmt.Errorf("socket: %w", err)
+	}
+	err = withShortPath(path, func(short string) error {
+		return unix.Connect(fd, &unix.SockaddrUnix{Name: short})
+	})
+	if err == nil {
+		return fd, nil
+	}
+	unix.Close(fd)
+	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ECONNREFUSED) {
+		return -1, fmt.Errorf("%w (%s)", ErrNotRunning, path)
+	}
+	return -1, &os.PathError{Op: "connect", Path: path, Err: err}
 }
 
 // isSystemds reports whether the socket at the other end of a connection listens

@@ -198,65 +198,11 @@ func (l *lab) blockedMount() (dir string, asked <-chan struct{}) {
 	l.t.Helper()
 	dir = l.t.TempDir()
 	lookups := make(chan struct{}, 1000)
-	fd, err := unix.Open("/dev/fuse", unix.O_RDWR|unix.O_CLOEXEC, 0)
-	if err != nil {
-		l.t.Fatal(err)
-	}
-	if err := unix.Mount("test", dir, "fuse.test", 0, fmt.Sprintf("fd=%d,rootmode=40000,user_id=0,group_id=0", fd)); err != nil {
-		l.t.Fatal(err)
-	}
-	var st unix.Stat_t
-	l.t.Cleanup(func() {
-		abort := filepath.Join(l.ctl, strconv.FormatUint(uint64(unix.Minor(st.Dev)), 10), "abort")
-		if err := os.WriteFile(abort, []byte("1"), 0); err != nil {
-			l.t.Error(err)
-		}
-		if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil {
-			l.t.Error(err)
+	l.serveFUSE(dir, unix.S_IFDIR, func(op uint32, _ []byte, _ func([]byte)) {
+		if op == fuseLookup {
+			lookups <- struct{}{}
 		}
 	})
-	go func() {
-		defer unix.Close(fd)
-		buf := make([]byte, 1<<20)
-		for {
-			n, err := unix.Read(fd, buf)
-			if err == unix.ENODEV {
-				return
-			}
-			if err != nil || n < 40 {
-				continue
-			}
-			// INIT is answered (fuse_init_out, protocol 7.31), as is GETATTR of
-			// the root: the test has to know the device.
-			out := make([]byte, 16)
-			switch buf[4] {
-			case 26:
-				init := make([]byte, 64)
-				init[0], init[4] = 7, 31
-				init[14] = 4  // FUSE_PARALLEL_DIROPS
-				init[21] = 16 // max_write 4096
-				out = append(out, init...)
-			case 3:
-				attr := make([]byte, 104)
-				attr[16] = 1              // node
-				attr[16+61] = 0x41        // mode: a directory
-				attr[16+64] = 2           // links
-				attr[0], attr[8] = 100, 0 // valid for 100 s
-				out = append(out, attr...)
-			case 1:
-				lookups <- struct{}{}
-				continue
-			default:
-				continue
-			}
-			out[0] = byte(len(out))
-			copy(out[8:16], buf[8:16])
-			_, _ = unix.Write(fd, out)
-		}
-	}()
-	if err := unix.Stat(dir, &st); err != nil {
-		l.t.Fatal(err)
-	}
 	return dir, lookups
 }
 

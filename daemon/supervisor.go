@@ -45,7 +45,9 @@ type SupervisorConfig struct {
 	OwnCgroup bool
 	// Socket is systemd's; nil makes one.
 	Socket *os.File
-	Log    *slog.Logger
+	// Store is systemd's file-descriptor store; nil where there is none.
+	Store *descriptorStore
+	Log   *slog.Logger
 }
 
 // Supervisor holds what must not die and sees to it that a worker serves.
@@ -69,6 +71,10 @@ type Supervisor struct {
 	// undead are workers that were killed and are not dead yet.
 	undead []*worker
 	healer healer
+
+	// reloads is where a reload is asked for, reload the one that is on its way.
+	reloads chan chan<- error
+	reload  *reload
 }
 
 // NewSupervisor takes the state directory over, or says which candord has it.
@@ -88,7 +94,7 @@ func NewSupervisor(config SupervisorConfig) (*Supervisor, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Supervisor{config: config, log: config.Log, store: store, lock: file, socket: config.Socket}
+	s := &Supervisor{config: config, log: config.Log, store: store, lock: file, socket: config.Socket, reloads: make(chan chan<- error)}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
@@ -97,20 +103,6 @@ func NewSupervisor(config SupervisorConfig) (*Supervisor, error) {
 	}
 	return s, nil
 }
-
-// Stop says how a supervisor ends.
-type Stop int
-
-// The ways to end.
-const (
-	// Terminate ends the worker too. Readers in containers that still run get
-	// ENOTCONN until the next candord mends their mounts.
-	Terminate Stop = iota
-	// HandOver leaves the worker to the next supervisor if a container uses
-	// the view; readers notice nothing. Without such containers it is
-	// Terminate.
-	HandOver
-)
 
 // Run serves until it is told to stop.
 func (s *Supervisor) Run(stop <-chan Stop) (err error) {
@@ -123,6 +115,12 @@ func (s *Supervisor) Run(stop <-chan Stop) (err error) {
 	if err := s.takeOver(); err != nil {
 		return err
 	}
+	if control, err := listen(controlPath(s.config.StateDir)); err != nil {
+		s.log.Error("nobody can ask for a reload", "error", err)
+	} else {
+		defer func() { err = errors.Join(err, removeFile(control.Name())) }()
+		go s.serveControl(control)
+	}
 	for {
 		w, err := s.spawn()
 		if err != nil {
@@ -134,9 +132,14 @@ func (s *Supervisor) Run(stop <-chan Stop) (err error) {
 			continue
 		}
 		event, how := s.watch(w, stop)
+		for event == prepared {
+			w = s.replace(w)
+			event, how = s.watch(w, stop)
+		}
 		if event == stopped {
 			return s.end(w, how)
 		}
+		s.interrupt()
 		if err := s.react(w, event); err != nil {
 			return err
 		}
@@ -146,21 +149,36 @@ func (s *Supervisor) Run(stop <-chan Stop) (err error) {
 	}
 }
 
-// takeOver adopts a living worker's connection, or makes a new one.
+// takeOver adopts a living worker's connection, or the one that systemd has kept,
+// or makes a new one.
 func (s *Supervisor) takeOver() error {
+	defer s.config.Store.closePassed()
 	old, err := adopt(s.config.StateDir)
 	if err != nil {
-		s.log.Error("cannot take over, mounting anew", "error", err)
+		s.log.Error("cannot take over from a worker", "error", err)
 	}
 	s.undead = old.undead
+	for _, w := range s.undead {
+		_ = w.kill() // again, or for a reload that was cut short
+	}
 	if old.worker != nil {
 		s.kill(old.worker)
 	}
 	if old.conn != nil {
 		s.log.Info("took over from a worker whose supervisor is dead", "worker", old.worker.process.PID)
 		s.conn, s.generation = old.conn, old.worker.generation
-	} else if err := s.connect(); err != nil {
-		return err
+		s.keep(s.conn)
+	} else if s.conn, err = s.config.Store.take(s.config.StateDir); s.conn != nil {
+		s.log.Info("took over from systemd what a supervisor and a worker left that are dead")
+		s.generation = s.conn.slots.Ready()
+		s.keep(s.conn)
+	} else {
+		if err != nil {
+			s.log.Error("cannot use what systemd has kept, mounting anew", "error", err)
+		}
+		if err := s.connect(); err != nil {
+			return err
+		}
 	}
 	if s.socket == nil {
 		s.socket = old.socket
@@ -171,7 +189,7 @@ func (s *Supervisor) takeOver() error {
 		return nil
 	}
 	if s.socket == nil {
-		if s.socket, err = listen(s.config.StateDir); err != nil {
+		if s.socket, err = listen(socketPath(s.config.StateDir)); err != nil {
 			return err
 		}
 	}
@@ -192,8 +210,16 @@ func (s *Supervisor) connect() error {
 		}
 	}
 	s.conn, s.generation, s.undead = conn, 0, nil
+	s.keep(conn)
 	s.healer.again()
 	return nil
+}
+
+// keep leaves a connection with systemd, and nothing else.
+func (s *Supervisor) keep(conn *connection) {
+	if err := s.config.Store.keep(conn); err != nil {
+		s.log.Error("leave the connection with systemd", "error", err)
+	}
 }
 
 // kill kills one worker and waits for its death, but not for ever.
@@ -209,25 +235,34 @@ func (s *Supervisor) kill(w *worker) {
 
 // spawn starts the next worker with slots that no living worker uses.
 func (s *Supervisor) spawn() (*worker, error) {
-	s.generation = s.nextGeneration()
+	s.generation = s.nextGeneration(nil)
 	s.conn.slots.SetUndead(s.undeadGroups())
-	self, err := ledger.FindProcess(os.Getpid())
+	st, err := s.state(s.generation)
 	if err != nil {
 		return nil, err
 	}
-	st := state{Supervisor: self, Generation: s.generation, Device: s.conn.device, OwnCgroup: s.config.OwnCgroup}
-	for _, w := range s.undead {
-		st.Undead = append(st.Undead, undead{Process: w.process, Generation: w.generation})
-	}
 	// The worker writes itself down, too: we may be dead by then.
 	s.write(st)
-	w, err := s.startWorker(s.generation)
+	w, err := s.startWorker(s.generation, nil)
 	if err != nil {
 		return nil, err
 	}
 	st.Worker = w.process
 	s.write(st)
 	return w, nil
+}
+
+// state is what candord.json has to say, but for the worker.
+func (s *Supervisor) state(generation uint64) (state, error) {
+	self, err := ledger.FindProcess(os.Getpid())
+	if err != nil {
+		return state{}, err
+	}
+	st := state{Supervisor: self, Generation: generation, Device: s.conn.device, OwnCgroup: s.config.OwnCgroup}
+	for _, w := range s.undead {
+		st.Undead = append(st.Undead, undead{Process: w.process, Generation: w.generation})
+	}
+	return st, nil
 }
 
 // write writes candord.json. A worker serves all the same without it; only a
@@ -238,12 +273,15 @@ func (s *Supervisor) write(st state) {
 	}
 }
 
-// nextGeneration returns the next one whose slots no undead worker has. Where
-// there is none left it is that of the worker which was killed the longest ago:
-// killed threads never work on a slot again, and what they left in it is answered
-// before it is used.
-func (s *Supervisor) nextGeneration() uint64 {
+// nextGeneration returns the next one whose slots no undead worker has, nor the
+// one that serves beside it, if any. Where there is none left it is that of the
+// worker which was killed the longest ago: killed threads never work on a slot
+// again, and what they left in it is answered before it is used.
+func (s *Supervisor) nextGeneration(serving *worker) uint64 {
 	groups := s.undeadGroups()
+	if serving != nil {
+		groups |= 1 << resview.Group(serving.generation)
+	}
 	for next := s.generation + 1; next <= s.generation+4; next++ {
 		if groups&(1<<resview.Group(next)) == 0 {
 			return next
@@ -309,56 +347,4 @@ func (s *Supervisor) pause(stop <-chan Stop) (Stop, bool) {
 	case <-time.After(wait):
 		return 0, false
 	}
-}
-
-// end ends candord in order.
-func (s *Supervisor) end(w *worker, how Stop) error {
-	users := usersOfView(s.store)
-	if users > 0 && how == HandOver && w != nil && !w.dead(0) {
-		s.log.Info("leaving the resource view to the worker until the next candord takes over", "containers", users, "worker", w.process.PID)
-		return s.cgroups.leave()
-	}
-	s.healer.stop()
-	if w != nil {
-		s.kill(w)
-	}
-	s.conn.close()
-	if users > 0 {
-		// The mount stays where it is: its readers get an error instead of
-		// the host's files, and the next candord puts living files there.
-		s.log.Warn("containers still use the resource view; their files are dead until candord starts again", "containers", users)
-	}
-	errs := []error{removeFile(statePath(s.config.StateDir)), s.removeSocket()}
-	if users == 0 {
-		errs = append(errs, resview.Unmount(s.config.StateDir))
-	}
-	return errors.Join(append(errs, s.cgroups.leave())...)
-}
-
-// removeSocket removes the file of our own socket. It may be systemd's by now,
-// which takes the path when candord.socket is started.
-func (s *Supervisor) removeSocket() error {
-	path := socketPath(s.config.StateDir)
-	if now, err := os.Lstat(path); err != nil || s.socketFile == nil || !os.SameFile(now, s.socketFile) {
-		return nil //nolint:nilerr // it is gone, or another's
-	}
-	return removeFile(path)
-}
-
-func removeFile(path string) error {
-	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return err
-	}
-	return nil
-}
-
-// usersOfView counts the living containers that have the view.
-func usersOfView(store *ledger.Store) (n int) {
-	records, _ := store.List() // what cannot be read has been reported by others
-	for _, r := range records {
-		if r.View != nil && r.Owner.Alive() {
-			n++
-		}
-	}
-	return n
 }

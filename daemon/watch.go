@@ -11,6 +11,7 @@ const (
 	hung
 	unmounted
 	retry
+	prepared // the worker of a reload may take its place
 )
 
 // watch looks after a worker until it ends or has to.
@@ -21,11 +22,24 @@ func (s *Supervisor) watch(w *worker, stop <-chan Stop) (event, Stop) {
 	var starting suspicion
 	checks, told := 0, false
 	for {
+		var reloads <-chan chan<- error
+		if serving != nil {
+			reloads = s.wanted()
+		}
 		select {
 		case how := <-stop:
 			return stopped, how
 		case <-w.done:
 			return died, 0
+		case answer := <-reloads:
+			s.prepare(w, answer)
+			continue
+		case err := <-s.reload.ready():
+			if err == nil {
+				return prepared, 0
+			}
+			s.giveUp(servesOn(w, err))
+			continue
 		case <-timer.C:
 		}
 		now := time.Now()
@@ -35,6 +49,7 @@ func (s *Supervisor) watch(w *worker, stop <-chan Stop) (event, Stop) {
 			case s.conn.slots.Ready() == w.generation:
 				serving = newJudge(s.conn.slots, w, now)
 				s.failures = 0
+				s.reloaded()
 				if s.conn.fuse != nil {
 					s.healer.check(s)
 				}

@@ -35,7 +35,9 @@ type WorkerConfig struct {
 	Device uint64
 	// ViewError is why there is no view to serve; empty where there is one.
 	ViewError string
-	Open      resview.OpenFunc
+	// Standby is set for a worker that is to take another one's place.
+	Standby bool
+	Open    resview.OpenFunc
 	// Background are tasks that run beside the view, such as giving back what
 	// dead containers hold. One that returns is started again.
 	Background []func(ctx context.Context) error
@@ -51,28 +53,23 @@ func RunWorker(ctx context.Context, config WorkerConfig) error {
 	for _, fd := range []int{workerFuse, workerSlots, workerSocket, workerLockFD} {
 		unix.CloseOnExec(fd)
 	}
-	if err := writeSelf(config.StateDir, config.Supervisor, config.Generation, config.Device); errors.Is(err, errStray) {
+	w, err := openWorker(config)
+	if err != nil {
+		if config.Standby {
+			refuse(err)
+		}
+		return err
+	}
+	if config.Standby {
+		if err := standBy(config); err != nil {
+			return err
+		}
+	} else if err := writeSelf(config.StateDir, config.Supervisor, config.Generation, config.Device); errors.Is(err, errStray) {
 		return err
 	} else if err != nil {
 		config.Log.Error("write candord.json", "error", err)
 	}
-	slots, err := resview.OpenSlots(workerSlots)
-	if err != nil {
-		return err
-	}
-	store, err := ledger.Open(config.StateDir)
-	if err != nil {
-		return err
-	}
-	server := resview.NewServer(resview.Config{
-		FD:         workerFuse,
-		Slots:      slots,
-		Generation: config.Generation,
-		Store:      store,
-		Open:       config.Open,
-		Log:        config.Log,
-	})
-	w := &workerProcess{config: config, slots: slots, store: store, server: server, started: time.Now()}
+	w.started = time.Now()
 	go serveStatus(workerSocket, w.status)
 	go w.watchOrphanage()
 	terms := make(chan os.Signal, 1)
@@ -85,9 +82,9 @@ func RunWorker(ctx context.Context, config WorkerConfig) error {
 		go w.serveMetrics(ctx)
 	}
 	if config.ViewError != "" {
-		resview.Idle(slots, config.Generation)
+		resview.Idle(w.slots, config.Generation)
 	}
-	return server.Serve()
+	return w.server.Serve()
 }
 
 type workerProcess struct {
@@ -96,6 +93,27 @@ type workerProcess struct {
 	store   *ledger.Store
 	server  *resview.Server
 	started time.Time
+}
+
+// openWorker opens what a worker needs, and touches nothing that another uses.
+func openWorker(config WorkerConfig) (*workerProcess, error) {
+	slots, err := resview.OpenSlots(workerSlots)
+	if err != nil {
+		return nil, err
+	}
+	store, err := ledger.Open(config.StateDir)
+	if err != nil {
+		return nil, err
+	}
+	server := resview.NewServer(resview.Config{
+		FD:         workerFuse,
+		Slots:      slots,
+		Generation: config.Generation,
+		Store:      store,
+		Open:       config.Open,
+		Log:        config.Log,
+	})
+	return &workerProcess{config: config, slots: slots, store: store, server: server}, nil
 }
 
 // supervised reports whether the supervisor that started this worker lives: a

@@ -99,21 +99,30 @@ func readStat(pid int) (stat, error) {
 	if err != nil {
 		return stat{}, err
 	}
+	st, err := parseStat(b)
+	if err != nil {
+		return stat{}, fmt.Errorf("%s: %w", path, err)
+	}
+	return st, nil
+}
+
+// parseStat parses the text of /proc/PID/stat (proc_pid_stat(5)).
+func parseStat(b []byte) (st stat, err error) {
 	// The command in parentheses may hold spaces and parentheses itself.
 	i := bytes.LastIndexByte(b, ')')
 	if i < 0 {
-		return stat{}, fmt.Errorf("%s: no command", path)
+		return stat{}, errors.New("no command")
 	}
 	fields := strings.Fields(string(b[i+1:])) // from field 3, the state
 	if len(fields) < 20 {
-		return stat{}, fmt.Errorf("%s: %d fields", path, len(fields))
+		return stat{}, fmt.Errorf("%d fields", len(fields))
 	}
-	st := stat{state: fields[0][0]}
+	st.state = fields[0][0]
 	if st.threads, err = strconv.Atoi(fields[17]); err != nil {
-		return stat{}, fmt.Errorf("%s: threads: %w", path, err)
+		return stat{}, fmt.Errorf("threads: %w", err)
 	}
 	if st.startTime, err = strconv.ParseUint(fields[19], 10, 64); err != nil {
-		return stat{}, fmt.Errorf("%s: start time: %w", path, err)
+		return stat{}, fmt.Errorf("start time: %w", err)
 	}
 	return st, nil
 }

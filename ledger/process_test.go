@@ -95,3 +95,33 @@ func TestNoProcessIsNeverAlive(t *testing.T) {
 		t.Error("the zero process is alive")
 	}
 }
+
+func TestParseStat(t *testing.T) {
+	const rest = " S 1 1 1 0 -1 4194304 0 0 0 0 0 0 0 0 20 0 3 0 4711 0 0\n"
+	for _, name := range []string{"sh", "a b", ") R 1 (", "\n)", ""} {
+		st, err := parseStat([]byte("77 (" + name + ")" + rest))
+		if err != nil || st != (stat{state: 'S', threads: 3, startTime: 4711}) {
+			t.Errorf("%q: %+v, %v", name, st, err)
+		}
+	}
+	for _, bad := range []string{"", "77 sh S 1", "77 (sh) S 1 2 3", "77 (sh) S 1 1 1 0 -1 4194304 0 0 0 0 0 0 0 0 20 0 x 0 4711\n", "77 (sh) S 1 1 1 0 -1 4194304 0 0 0 0 0 0 0 0 20 0 3 0 -1\n"} {
+		if st, err := parseStat([]byte(bad)); err == nil {
+			t.Errorf("%q: %+v", bad, st)
+		}
+	}
+}
+
+// A process chooses its own name.
+func FuzzParseStat(f *testing.F) {
+	f.Add([]byte("sh"))
+	f.Add([]byte("a) b) R (c"))
+	f.Add([]byte("77 (sh) S 1 1 1 0 -1 4194304 0 0 0 0 0 0 0 0 20 0 3 0 4711 0 0\n"))
+	f.Fuzz(func(t *testing.T, name []byte) {
+		_, _ = parseStat(name)
+		const rest = ") S 1 1 1 0 -1 4194304 0 0 0 0 0 0 0 0 20 0 3 0 4711 0 0\n"
+		st, err := parseStat([]byte("77 (" + string(name) + rest))
+		if err != nil || st != (stat{state: 'S', threads: 3, startTime: 4711}) {
+			t.Errorf("%q: %+v, %v", name, st, err)
+		}
+	})
+}

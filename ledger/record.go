@@ -206,12 +206,18 @@ type View struct {
 	// BoottimeOffset is what the container's time namespace adds to the
 	// host's boottime clock; 0 where it has none of its own.
 	BoottimeOffset time.Duration `json:"boottime_offset,omitempty"`
+	// MemoryRequest is the memory in bytes that the container asked for and
+	// is shown, also where its cgroup's limit is above it; 0 is none.
+	MemoryRequest uint64 `json:"memory_request,omitempty"`
 	// Files are the paths in the container that are bound, such as
 	// /proc/meminfo.
 	Files []string `json:"files,omitempty"`
 	// Rootfs is the container's root as its mount namespace names it
 	// before pivot_root; after it, the same file is at /.
 	Rootfs string `json:"rootfs,omitempty"`
+	// Init is the record's Owner, for those who are given the view alone: if
+	// it is moved, its cgroups are those that count.
+	Init Process `json:"-"`
 }
 
 // Key names the record of the container id whose bundle is at the given path:

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"os"
 	"slices"
 	"strconv"
@@ -193,6 +194,15 @@ func boottimeOffset(pid int) (time.Duration, error) {
 	if err != nil {
 		return 0, fmt.Errorf("read the container's time namespace: %w", err)
 	}
+	offset, err := parseOffsets(b)
+	if err != nil {
+		return 0, fmt.Errorf("%s: %w", path, err)
+	}
+	return offset, nil
+}
+
+// parseOffsets takes the boottime line from the text of /proc/PID/timens_offsets.
+func parseOffsets(b []byte) (time.Duration, error) {
 	for line := range strings.Lines(string(b)) {
 		f := strings.Fields(line)
 		if len(f) != 3 || f[0] != "boottime" {
@@ -200,11 +210,16 @@ func boottimeOffset(pid int) (time.Duration, error) {
 		}
 		seconds, err := strconv.ParseInt(f[1], 10, 64)
 		if err != nil {
-			return 0, fmt.Errorf("%s: %w", path, err)
+			return 0, err
 		}
 		nanoseconds, err := strconv.ParseInt(f[2], 10, 64)
 		if err != nil {
-			return 0, fmt.Errorf("%s: %w", path, err)
+			return 0, err
+		}
+		// The kernel's own bounds (kernel/time/namespace.c: proc_timens_set_offset).
+		const most = math.MaxInt64 / int64(time.Second)
+		if seconds >= most || seconds <= -most || nanoseconds < 0 || nanoseconds >= int64(time.Second) {
+			return 0, fmt.Errorf("%q is out of range", line)
 		}
 		return time.Duration(seconds)*time.Second + time.Duration(nanoseconds), nil
 	}

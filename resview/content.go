@@ -1,6 +1,7 @@
 package resview
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"strings"
@@ -23,17 +24,28 @@ const (
 	// replayAge is how old content may be with which a request is answered
 	// again.
 	replayAge = 2 * time.Second
-	// renderWait is how long a reader waits for new content before it gets
-	// the last good one.
-	renderWait = 50 * time.Millisecond
-	// firstWait is the same where there is no content yet; then the read
-	// fails. It is longer than the supervisor's patience with a silent
+	// renderWait is how long a rendering may take before its readers get the
+	// last good content. It counts from the rendering's begin: of one that
+	// hangs, the first readers are kept waiting and no others.
+	renderWait = 200 * time.Millisecond
+	// firstWait is how long a reader waits where there is no content yet; then
+	// the read fails. It is longer than the supervisor's patience with a silent
 	// request, so the waiting thread says that it is alive.
 	firstWait = time.Second
 	// crowdWait replaces firstWait for readers above a container's share of
 	// the threads. After a worker's death all readers of a container are in
 	// this place: a slow machine must have made the first content by then.
 	crowdWait = 500 * time.Millisecond
+	// crowdAge is how old the last good content may be that such a reader gets
+	// at once. For newer content than that it waits, but for less long than
+	// others.
+	crowdAge = time.Second
+	// lostAfter is the age at which a rendering without content before it is
+	// given up: nobody waits for it any more. On a starved machine a first
+	// content takes seconds.
+	lostAfter = 10 * time.Second
+	// waitStep is how often a waiting thread says that it is alive.
+	waitStep = 50 * time.Millisecond
 	// maxPins bounds the contents that are kept for open files of one
 	// container.
 	maxPins = 512
@@ -58,12 +70,19 @@ type content struct {
 	// name is the file's path below the container's directory; a directory's
 	// ends with a slash.
 	name string
+	age  time.Duration // how long a content is given to further readers
 	good atomic.Pointer[version]
 
 	mu     sync.Mutex
-	flight chan struct{} // closed when the rendering in progress ends
-	err    error         // of the last rendering
+	flight *flight // the rendering in progress
+	err    error   // of the last rendering
 	errAt  time.Time
+}
+
+// flight is a rendering in progress.
+type flight struct {
+	began time.Time
+	done  chan struct{} // closed when it ends
 }
 
 // container is what the worker keeps for one container of the node.
@@ -76,8 +95,8 @@ type container struct {
 	belows  map[string]*content
 	// share is the number of threads that may wait for this container's
 	// renderers at a time: half of all. A reader above it gets the last good
-	// content at once, so that readers of one container, in whatever number,
-	// leave threads for all others.
+	// content at once, but for what is too old, so that readers of one
+	// container, in whatever number, leave threads for all others.
 	share   int32
 	waiting atomic.Int32
 	used    atomic.Int64 // last use, in nanoseconds of the server's clock
@@ -105,27 +124,38 @@ func newContainer(view ledger.View, open OpenFunc, share int, kept *kept) *conta
 		kept:   kept,
 	}
 	for i, f := range Files() {
-		c.files[i].name = f.Name
+		c.files[i].name, c.files[i].age = f.Name, cmp.Or(f.Age, contentAge)
 	}
 	return c
 }
 
-// below returns the content of what is in one of the directories.
+// below returns the content of what is in one of the directories. Where too many
+// hang already it is one that cannot be had.
 func (c *container) below(name string) *content {
 	c.belowMu.Lock()
 	defer c.belowMu.Unlock()
 	f := c.belows[name]
 	if f == nil {
-		if len(c.belows) >= maxBelow {
-			for other := range c.belows {
-				delete(c.belows, other) // any; who reads it now has it
-				break
-			}
+		if len(c.belows) >= maxBelow && !c.evict() {
+			return &content{name: name, err: errLate, errAt: time.Now()}
 		}
-		f = &content{name: name}
+		f = &content{name: name, age: contentAge}
 		c.belows[name] = f
 	}
 	return f
+}
+
+// evict takes any one of the belows away; who reads it now has it. Those that are
+// being rendered stay, or each time that somebody asked for one which hangs there
+// would be a thread more.
+func (c *container) evict() bool {
+	for name, f := range c.belows {
+		if !f.rendering() {
+			delete(c.belows, name)
+			return true
+		}
+	}
+	return false
 }
 
 // content returns the content of a file or link.
@@ -152,13 +182,13 @@ func (c *container) close() {
 func (c *container) read(f *content, age time.Duration, alive func()) (*version, error) {
 	good := f.good.Load()
 	now := time.Now()
-	if good != nil && now.Sub(good.at) < age {
+	if good != nil && now.Sub(good.at) < min(age, f.age) {
 		return good, nil
 	}
 	f.mu.Lock()
-	flight := f.flight
+	going := f.flight
 	switch {
-	case flight != nil:
+	case going != nil:
 	case f.err != nil && now.Sub(f.errAt) < contentAge:
 		err := f.err
 		f.mu.Unlock()
@@ -167,24 +197,29 @@ func (c *container) read(f *content, age time.Duration, alive func()) (*version,
 		}
 		return nil, err
 	default:
-		flight = make(chan struct{})
-		f.flight = flight
+		going = &flight{began: now, done: make(chan struct{})}
+		f.flight = going
 		go c.render(f)
 	}
 	f.mu.Unlock()
 
-	wait := renderWait
+	taken := now.Sub(going.began)
+	wait := renderWait - taken
 	crowded := c.waiting.Add(1) > c.share
 	defer c.waiting.Add(-1)
 	switch {
-	case good != nil && crowded:
+	case good != nil && (wait <= 0 || crowded && now.Sub(good.at) < crowdAge):
 		return good, nil
+	case good != nil && crowded:
+		wait = min(wait, 2*waitStep)
+	case good == nil && taken >= lostAfter:
+		return nil, errLate
 	case good == nil && crowded:
 		wait = crowdWait
 	case good == nil:
 		wait = firstWait
 	}
-	if !waitFor(flight, wait, alive) {
+	if !waitFor(going.done, wait, alive) {
 		if good != nil {
 			return good, nil
 		}
@@ -202,23 +237,23 @@ func (c *container) read(f *content, age time.Duration, alive func()) (*version,
 // whether it is. Time that passes while this thread gets no CPU counts little:
 // then neither does whoever works for it.
 func waitFor(done <-chan struct{}, wait time.Duration, alive func()) bool {
-	timer := time.NewTimer(min(wait, renderWait))
+	timer := time.NewTimer(min(wait, waitStep))
 	defer timer.Stop()
 	for began := time.Now(); ; began = time.Now() {
 		select {
 		case <-done:
 			return true
 		case <-timer.C:
-			if time.Since(began) < 2*renderWait {
-				wait -= renderWait
+			if time.Since(began) < 2*waitStep {
+				wait -= waitStep
 			} else {
-				wait -= renderWait / 4
+				wait -= waitStep / 4
 			}
 			if wait <= 0 {
 				return false
 			}
 			alive()
-			timer.Reset(min(wait, renderWait))
+			timer.Reset(min(wait, waitStep))
 		}
 	}
 }
@@ -237,8 +272,15 @@ func (c *container) render(f *content) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.err, f.errAt = err, v.at
-	close(f.flight)
+	close(f.flight.done)
 	f.flight = nil
+}
+
+// rendering reports whether a rendering is in progress.
+func (f *content) rendering() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.flight != nil
 }
 
 func (c *container) renderNow(name string, last *version) (data []byte, err error) {
@@ -320,7 +362,7 @@ func (c *container) readFile(f *content, a readArgs, w work) ([]byte, error) {
 	// The start of a file is as it is now, also for those who keep it open
 	// and read it again (top). But where a dead worker may have answered just
 	// that, the reader has to get the rest of the same.
-	age := contentAge
+	age := f.age
 	if w.replay {
 		age = replayAge
 	}

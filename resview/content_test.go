@@ -35,6 +35,25 @@ func TestContentIsReusedForAShortTime(t *testing.T) {
 	}
 }
 
+func TestAClockIsReusedForNoLongerThanItsStep(t *testing.T) {
+	c, _, _ := oneContainer(t)
+	node := c.file("c1", "uptime")
+	fh := c.open(node)
+	last := c.read(node, fh, 0, 4096)
+	for range 3 {
+		time.Sleep(11 * time.Millisecond)
+		if got := c.read(node, c.open(node), 0, 4096); got == last {
+			t.Errorf("%q is given again", got)
+		}
+		time.Sleep(11 * time.Millisecond)
+		got := c.read(node, fh, 0, 4096) // top keeps it open
+		if got == last {
+			t.Errorf("%q is given again to who keeps it open", got)
+		}
+		last = got
+	}
+}
+
 func TestAnOpenFileIsReadOfOnePiece(t *testing.T) {
 	c, _, node := oneContainer(t)
 	fh := c.open(node)
@@ -114,8 +133,18 @@ func TestARendererThatHangsIsNotWaitedFor(t *testing.T) {
 		})
 	}
 	group.Wait()
-	if took := time.Since(start); took > 20*renderWait {
+	if took := time.Since(start); took > 10*renderWait {
 		t.Errorf("20 readers waited for %v", took)
+	}
+	// The rendering is what may take so long, not each that asks for it.
+	start = time.Now()
+	for range 40 {
+		if got := c.read(node, c.open(node), 0, 4096); got != first {
+			t.Fatalf("%q, want the last good content", got)
+		}
+	}
+	if took := time.Since(start); took > 10*renderWait {
+		t.Errorf("40 later readers, one after the other, waited for %v", took)
 	}
 	start = time.Now()
 	other := c.file("c1", "meminfo")
@@ -129,6 +158,94 @@ func TestARendererThatHangsIsNotWaitedFor(t *testing.T) {
 	group.Wait()
 	if took := time.Since(start); took > 3*firstWait {
 		t.Errorf("20 first readers waited for %v", took)
+	}
+}
+
+// Readers in a number above the container's share of the threads do not wait for
+// new content, but what was true long ago is no answer.
+func TestACrowdGetsNoOldContent(t *testing.T) {
+	c, fake, node := oneContainer(t)
+	known, err := c.s.tree.byID(5, func() {})
+	if err != nil {
+		t.Fatal(err)
+	}
+	fake.takes = 5 * time.Millisecond
+	p, _ := c.s.tree.location(node)
+	f := c.s.tree.content(known, p)
+	first := c.read(node, c.open(node), 0, 4096)
+	f.good.Store(&version{data: f.good.Load().data, at: time.Now().Add(-time.Hour)})
+	var group sync.WaitGroup
+	for range 64 {
+		group.Go(func() {
+			if got := c.read(node, c.open(node), 0, 4096); got == first {
+				t.Errorf("%q, of an hour ago", got)
+			}
+		})
+	}
+	group.Wait()
+}
+
+// Whoever reads all that is in a directory while it hangs, again and again, costs
+// a bounded number of threads, and the container's other files nothing.
+func TestFilesThatHangAreBounded(t *testing.T) {
+	c, fake, node := oneContainer(t)
+	fake.hang = make(chan struct{})
+	fake.hangs = func(file string) bool { return strings.HasPrefix(file, "cpu/") }
+	known, err := c.s.tree.byID(5, func() {})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var group sync.WaitGroup
+	for i := range 3 * maxBelow {
+		group.Go(func() {
+			for range 2 {
+				if _, err := known.read(known.below(fmt.Sprintf("cpu/cpu%d/online", i)), contentAge, func() {}); err == nil {
+					t.Error("what hangs was read")
+				}
+			}
+		})
+	}
+	group.Wait()
+	// One may be driven out between its making and its rendering.
+	if n := fake.rendering.Load(); n < maxBelow || n > 2*maxBelow {
+		t.Errorf("%d renderings hang, want about %d", n, maxBelow)
+	}
+	if got := c.read(node, c.open(node), 0, 4096); !strings.HasPrefix(got, "view 5 stat ") {
+		t.Errorf("another file: %q", got)
+	}
+	close(fake.hang)
+	for end := time.Now().Add(10 * time.Second); fake.rendering.Load() > 0; time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("the renderings do not end")
+		}
+	}
+	for i := range 3 * maxBelow {
+		name := fmt.Sprintf("cpu/cpu%d/online", i)
+		if _, err := known.read(known.below(name), contentAge, func() {}); err != nil {
+			t.Errorf("%s, once nothing hangs: %v", name, err)
+		}
+	}
+}
+
+// Of a container without any content even its first readers are answered at once
+// when its rendering is lost.
+func TestALostRenderingIsNotWaitedFor(t *testing.T) {
+	c, _, node := oneContainer(t)
+	known, err := c.s.tree.byID(5, func() {})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, _ := c.s.tree.location(node)
+	f := c.s.tree.content(known, p)
+	f.flight = &flight{began: time.Now().Add(-lostAfter), done: make(chan struct{})}
+	asked := 0
+	for range 5 {
+		if _, err := known.read(f, contentAge, func() { asked++ }); err == nil {
+			t.Fatal("what hangs was read")
+		}
+	}
+	if asked > 0 {
+		t.Errorf("waited %d times %v", asked, waitStep)
 	}
 }
 
@@ -146,7 +263,7 @@ func TestAPanicIsAnError(t *testing.T) {
 func TestSweepForgetsTheDead(t *testing.T) {
 	c, fake, node := oneContainer(t)
 	c.read(node, c.open(node), 0, 4096)
-	eraseRecord(t, c.s.tree.store, "c1")
+	eraseRecord(t, c.s.tree.store.(*ledger.Store), "c1")
 	c.s.tree.sweep()
 	if c.s.Containers() != 1 {
 		t.Error("forgotten while it is still read")

@@ -20,12 +20,19 @@ type fakeContainer struct {
 	fail   atomic.Bool
 	hang   chan struct{} // a rendering waits for it when it is not nil
 	closed atomic.Bool
+	// hangs says which files do; nil is all of them.
+	hangs     func(file string) bool
+	rendering atomic.Int64
+	takes     time.Duration
 }
 
 func (f *fakeContainer) Render(dst []byte, file string, _ time.Time) ([]byte, error) {
-	if f.hang != nil {
+	f.rendering.Add(1)
+	defer f.rendering.Add(-1)
+	if f.hang != nil && (f.hangs == nil || f.hangs(file)) {
 		<-f.hang
 	}
+	time.Sleep(f.takes)
 	if f.fail.Load() {
 		return nil, errors.New("no readings")
 	}

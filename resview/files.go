@@ -1,15 +1,3 @@
-// Package resview serves the resource view: one FUSE tree per node with one
-// directory per container, whose files show the container's own limits and
-// usage in the place of the machine's.
-//
-// The worker that serves may be killed at any moment. Each request is read
-// straight into a slot of memory that the supervisor shares with it ([Slots]),
-// and the next worker answers again what still lies there. So every reply here
-// is a function of the request and of the ledger alone: node ids derive from
-// the record and from the path (package layout), file handles carry nothing that
-// is needed.
-//
-// This package does not know what the files contain: [Container] is the seam.
 package resview
 
 import (
@@ -32,6 +20,8 @@ type File struct {
 	// Optional marks what not every container has: it is looked for when the
 	// kernel asks.
 	Optional bool
+	// Age is how long a content is given to further readers; 0 is 100 ms.
+	Age time.Duration
 }
 
 // Pressure is the name of the file of [Files] that is bound only if asked for.
@@ -55,6 +45,8 @@ func Files() []File {
 		{Name: "cpu", Target: "/sys/devices/system/cpu", Directory: true},
 		{Name: "node", Target: "/sys/devices/system/node", Directory: true},
 		{Name: Pressure, Target: "/proc/pressure", Directory: true, Optional: true},
+		// Programs time with it. It counts in hundredths of a second.
+		{Name: "uptime", Target: "/proc/uptime", Age: 10 * time.Millisecond},
 	}
 }
 
@@ -73,3 +65,23 @@ type Container interface {
 
 // OpenFunc opens the container that a record's view describes.
 type OpenFunc func(view ledger.View) (Container, error)
+
+// Store tells which containers there are: candor's ledger, or what a platform
+// keeps of its own. Of a record the Key is looked at, which names the container's
+// directory below the mount; the View, nil for a container that has none; and the
+// Owner, whose cgroups are followed when it is moved, zero for one that never is.
+//
+// A View.ID must never mean another container for as long as the mount is there,
+// not after a restart either, and a worker's successor has to be told the same as
+// the worker was. Both methods are called from several goroutines at a time, and
+// while readers wait.
+type Store interface {
+	// Read returns the record of that key; an error that wraps [fs.ErrNotExist]
+	// where there is none.
+	Read(key string) (*ledger.Record, error)
+	// List returns all records that can be read, and an error beside them where
+	// there are others.
+	List() ([]*ledger.Record, error)
+}
+
+var _ Store = (*ledger.Store)(nil)

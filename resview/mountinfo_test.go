@@ -2,6 +2,7 @@ package resview
 
 import (
 	"maps"
+	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -50,4 +51,17 @@ func TestTopmostViews(t *testing.T) {
 			t.Errorf("%q is taken", odd)
 		}
 	}
+}
+
+// A container chooses what is mounted in it, and where.
+func FuzzTopmostViews(f *testing.F) {
+	f.Add("30 20 0:25 / /proc rw - proc proc rw\n31 30 0:50 / /proc/meminfo ro - fuse.candor candor ro\n")
+	f.Add("31 31 0:50 / /a\\040b\\777\\ ro shared:1 - fuse.candor candor ro\n")
+	f.Add("x\n\n - - ")
+	f.Fuzz(func(t *testing.T, text string) {
+		views, err := topmostViews(text)
+		if err == nil && len(views) > strings.Count(text, FSType) {
+			t.Errorf("%q: %v", text, views)
+		}
+	})
 }

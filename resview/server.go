@@ -9,7 +9,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"candor.dev/candor/ledger"
 	"golang.org/x/sys/unix"
 )
 
@@ -40,8 +39,9 @@ type Config struct {
 	Slots *Slots
 	// Generation numbers the workers of a mount, from 1.
 	Generation uint64
-	Store      *ledger.Store
-	Open       OpenFunc
+	// Store tells which containers there are, Open what their files contain.
+	Store Store
+	Open  OpenFunc
 	// Threads is the number of requests in work at a time; 0 means 4 per CPU
 	// and at least 8. It is never more than 16.
 	Threads int

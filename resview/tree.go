@@ -89,7 +89,7 @@ func (t *tree) path(p location) string {
 
 // tree finds containers by the key and by the id of their views.
 type tree struct {
-	store  *ledger.Store
+	store  Store
 	open   OpenFunc
 	share  int
 	kept   *kept
@@ -106,7 +106,7 @@ type tree struct {
 	listing []entry // of the root, as the last reading found it
 }
 
-func newTree(store *ledger.Store, open OpenFunc, share int, kept *kept) *tree {
+func newTree(store Store, open OpenFunc, share int, kept *kept) *tree {
 	return &tree{
 		store:      store,
 		open:       open,
@@ -135,7 +135,14 @@ func (t *tree) lookup(key string) (*container, error) {
 	if r.View == nil || r.View.ID == 0 {
 		return nil, unix.ENOENT
 	}
-	return t.add(*r.View), nil
+	return t.add(viewOf(r)), nil
+}
+
+// viewOf returns the view of a record that has one.
+func viewOf(r *ledger.Record) ledger.View {
+	view := *r.View
+	view.Init = r.Owner
+	return view
 }
 
 // add returns the container of the view, which it makes anew when the record
@@ -214,7 +221,7 @@ func (t *tree) readLedger() <-chan struct{} {
 		var listing []entry
 		for _, r := range records {
 			if r.View != nil && r.View.ID != 0 {
-				t.add(*r.View)
+				t.add(viewOf(r))
 				listing = append(listing, entry{node: dirNode(r.View.ID), next: r.View.ID + 2, name: r.Key})
 			}
 		}

@@ -18,6 +18,7 @@ unit() {
 	go test -p 1 -json ${PKG:-$(go list ./... | grep -v /tests/crash$)} >"$log/unit.json"
 	local status=$?
 	go_results unit "$status"
+	results_note "$(jq -j 'select(.Action == "output") | .Output' "$log/unit.json" | sed -n 's/^ *[a-z_]*\.go:[0-9]*: \(view: .*\)/resource \1/p')"
 	results_note "$(go_said unit TestEveryCaseHasItsProof | sed -n 's/.*: \(.* cases, .*\)/NICs, what goes wrong elsewhere (docs\/nic-cases.md): \1/p')"
 	return "$status"
 }

@@ -21,4 +21,4 @@ PACKAGES_TEST=(bats debian-archive-keyring debootstrap e2fsprogs procps shellche
 PACKAGES_SOAK=(python3-minimal)
 # Only unpacked, for one program of theirs: installed, they would start a service.
 PACKAGES_SOAK_UNPACKED=(prometheus-node-exporter)
-PACKAGES_BENCH=(hyperfine lxcfs)
+PACKAGES_BENCH=(hyperfine libfuse3-dev lxcfs)

@@ -15,12 +15,12 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/exec" //nolint:depguard // running commands is what this is for; nothing of candor imports it
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 
+	"candor.dev/candor/bench/cputime"
 	"candor.dev/candor/bench/result"
 )
 
@@ -110,7 +110,7 @@ func (s *side) measure(o options, n int) error {
 	for i, a := range s.args {
 		args[i] = strings.ReplaceAll(a, "{}", strconv.Itoa(n))
 	}
-	before, err := cpuTime(o.cgroups)
+	before, err := cputime.Of(o.cgroups...)
 	if err != nil {
 		return err
 	}
@@ -124,7 +124,7 @@ func (s *side) measure(o options, n int) error {
 		return fmt.Errorf("%s: %w: %s", strings.Join(args, " "), err, bytes.TrimSpace(output.Bytes()))
 	}
 	time.Sleep(o.settle)
-	after, err := cpuTime(o.cgroups)
+	after, err := cputime.Of(o.cgroups...)
 	if err != nil {
 		return err
 	}
@@ -134,35 +134,3 @@ func (s *side) measure(o options, n int) error {
 }
 
 func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
-
-// cpuTime adds up the CPU time used in the cgroups, v1 (cpuacct.usage, ns) or v2
-// (cpu.stat, us).
-func cpuTime(cgroups []string) (time.Duration, error) {
-	var sum time.Duration
-	for _, dir := range cgroups {
-		d, err := cpuTimeOf(dir)
-		if err != nil {
-			return 0, fmt.Errorf("CPU time of %s: %w", dir, err)
-		}
-		sum += d
-	}
-	return sum, nil
-}
-
-func cpuTimeOf(dir string) (time.Duration, error) {
-	if b, err := os.ReadFile(filepath.Join(dir, "cpuacct.usage")); err == nil {
-		ns, err := strconv.ParseInt(strings.TrimSpace(string(b)), 10, 64)
-		return time.Duration(ns), err
-	}
-	b, err := os.ReadFile(filepath.Join(dir, "cpu.stat"))
-	if err != nil {
-		return 0, err
-	}
-	for line := range strings.Lines(string(b)) {
-		if v, ok := strings.CutPrefix(line, "usage_usec "); ok {
-			us, err := strconv.ParseInt(strings.TrimSpace(v), 10, 64)
-			return time.Duration(us) * time.Microsecond, err
-		}
-	}
-	return 0, errors.New("no usage_usec")
-}

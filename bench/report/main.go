@@ -1,9 +1,9 @@
 // Command report turns the results of the benchmark's parts into one table, and
 // what other programs printed into results:
 //
-//	report table FILE...                      a markdown table on stdout
+//	report table FILE...                      markdown on stdout, and which goals are met
 //	report plot   -o FILE.svg FILE...         the table's ratios, drawn
-//	report reads  -what W -candor-cpu US -peer-cpu US -o FILE <reader's output
+//	report reads  -how loop|paced -o FILE     <the output of reader
 //	report value  -what W -peer P -unit U -o FILE CANDOR PEER
 //	report pings  -what W -limit MS -o FILE   <the output of ping
 //	report paths  -o FILE                     <the output of packets, round by round
@@ -11,7 +11,6 @@ package main
 
 import (
 	"bufio"
-	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -48,44 +47,22 @@ func main() {
 }
 
 func table(paths []string) error {
-	var files []*result.File
+	files, err := readAll(paths)
+	if err != nil {
+		return err
+	}
+	return errors.Join(result.Markdown(os.Stdout, files), result.Goals(os.Stdout, files))
+}
+
+func readAll(paths []string) (files []*result.File, err error) {
 	for _, path := range paths {
 		f, err := result.Read(path)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		files = append(files, f)
 	}
-	return result.Markdown(os.Stdout, files)
-}
-
-// reads takes the reader's samples, and the servers' CPU time per read as
-// measured around it.
-func reads(args []string) error {
-	fs := flag.NewFlagSet("reads", flag.ExitOnError)
-	what := fs.String("what", "", "how the files were read")
-	candorCPU := fs.Float64("candor-cpu", 0, "CPU time of candor's server per read, us")
-	peerCPU := fs.Float64("peer-cpu", 0, "CPU time of the peer per read, us")
-	goal := fs.String("goal", "", "what the ratio is to be")
-	out := fs.String("o", "", "the file for the result")
-	if err := fs.Parse(args); err != nil {
-		return err
-	}
-	var files []struct {
-		Name         string
-		Candor, Peer []float64
-	}
-	if err := json.NewDecoder(os.Stdin).Decode(&files); err != nil {
-		return fmt.Errorf("read the reader's output: %w", err)
-	}
-	f := result.New("view")
-	for _, file := range files {
-		f.Pairs(result.Row{What: fmt.Sprintf("open+read+close %s, %s", file.Name, *what), PeerName: "lxcfs", Unit: "us", Goal: *goal}, file.Candor, file.Peer)
-	}
-	if *candorCPU > 0 && *peerCPU > 0 {
-		f.Against(result.Row{What: "server CPU per read, " + *what, PeerName: "lxcfs", Unit: "us", Goal: *goal}, []float64{*candorCPU}, *peerCPU)
-	}
-	return f.Write(*out)
+	return files, nil
 }
 
 // value takes one number of each side.

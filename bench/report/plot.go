@@ -7,7 +7,6 @@ import (
 	"image/color"
 	"slices"
 	"strconv"
-	"strings"
 
 	"gonum.org/v1/plot"
 	"gonum.org/v1/plot/plotter"
@@ -25,56 +24,77 @@ func drawing(args []string) error {
 	if err := fs.Parse(args); err != nil {
 		return err
 	}
-	var rows []result.Row
-	for _, path := range fs.Args() {
-		f, err := result.Read(path)
-		if err != nil {
-			return err
-		}
-		rows = append(rows, f.Rows...)
-	}
-	if len(rows) == 0 {
-		return errors.New("there is nothing to draw")
-	}
-	slices.Reverse(rows) // the axis goes up
-	p, err := ratios(rows)
+	files, err := readAll(fs.Args())
 	if err != nil {
 		return err
 	}
-	return p.Save(26*vg.Centimeter, vg.Length(len(rows)+3)*0.6*vg.Centimeter, *out)
+	lines := linesOf(files)
+	if len(lines) == 0 {
+		return errors.New("there is nothing to draw")
+	}
+	slices.Reverse(lines) // the axis goes up
+	p, err := ratios(lines)
+	if err != nil {
+		return err
+	}
+	return p.Save(26*vg.Centimeter, vg.Length(len(lines)+3)*0.6*vg.Centimeter, *out)
 }
 
-func ratios(rows []result.Row) (*plot.Plot, error) {
-	var measured, goals plotter.XYs
-	var intervals plotter.XErrors
-	var names []string
-	for i, r := range rows {
-		at := plotter.XY{X: r.Ratio.Median, Y: float64(i)}
-		measured = append(measured, at)
-		intervals = append(intervals, struct{ Low, High float64 }{r.Ratio.Median - r.Ratio.Low, r.Ratio.High - r.Ratio.Median})
-		names = append(names, fmt.Sprintf("%s (%s)", r.What, r.PeerName))
-		if goal, ok := bound(r.Goal); ok {
-			goals = append(goals, plotter.XY{X: goal, Y: at.Y})
+// line is one line of the plot: a row, or what several peers have in one.
+type line struct {
+	name   string
+	byPeer bool
+	rows   []result.Row
+}
+
+// linesOf are the lines in the order of the table, which has rows by peer last.
+func linesOf(files []*result.File) (lines []line) {
+	var byPeer []line
+	for _, f := range files {
+		for _, r := range f.Rows {
+			switch last := len(byPeer) - 1; {
+			case !f.ByPeer:
+				lines = append(lines, line{name: fmt.Sprintf("%s (%s)", r.What, r.PeerName), rows: []result.Row{r}})
+			case last >= 0 && byPeer[last].name == r.What:
+				byPeer[last].rows = append(byPeer[last].rows, r)
+			default:
+				byPeer = append(byPeer, line{name: r.What, byPeer: true, rows: []result.Row{r}})
+			}
 		}
 	}
-	dots, err := plotter.NewScatter(measured)
-	if err != nil {
-		return nil, err
+	return append(lines, byPeer...)
+}
+
+// series are the points of one colour: those of a peer, or of all rows by themselves.
+type series struct {
+	peer            string
+	measured, goals plotter.XYs
+	intervals       plotter.XErrors
+}
+
+func ratios(lines []line) (*plot.Plot, error) {
+	var all []*series
+	var names []string
+	for i, l := range lines {
+		names = append(names, l.name)
+		for _, r := range l.rows {
+			peer := ""
+			if l.byPeer {
+				peer = r.PeerName
+			}
+			at := slices.IndexFunc(all, func(s *series) bool { return s.peer == peer })
+			if at < 0 {
+				at, all = len(all), append(all, &series{peer: peer})
+			}
+			s := all[at]
+			s.measured = append(s.measured, plotter.XY{X: r.Ratio.Median, Y: float64(i)})
+			s.intervals = append(s.intervals, struct{ Low, High float64 }{r.Ratio.Median - r.Ratio.Low, r.Ratio.High - r.Ratio.Median})
+			if goal, ok := r.Bound(); ok {
+				s.goals = append(s.goals, plotter.XY{X: goal, Y: float64(i)})
+			}
+		}
 	}
-	dots.GlyphStyle = draw.GlyphStyle{Color: color.RGBA{B: 0xa0, A: 0xff}, Radius: vg.Points(3), Shape: draw.CircleGlyph{}}
-	bars, err := plotter.NewXErrorBars(struct {
-		plotter.XYs
-		plotter.XErrors
-	}{measured, intervals})
-	if err != nil {
-		return nil, err
-	}
-	bounds, err := plotter.NewScatter(goals)
-	if err != nil {
-		return nil, err
-	}
-	bounds.GlyphStyle = draw.GlyphStyle{Color: color.RGBA{R: 0xc0, A: 0xff}, Radius: vg.Points(4), Shape: draw.CrossGlyph{}}
-	same, err := plotter.NewLine(plotter.XYs{{X: 1, Y: -0.5}, {X: 1, Y: float64(len(rows)) - 0.5}})
+	same, err := plotter.NewLine(plotter.XYs{{X: 1, Y: -0.5}, {X: 1, Y: float64(len(lines)) - 0.5}})
 	if err != nil {
 		return nil, err
 	}
@@ -84,24 +104,65 @@ func ratios(rows []result.Row) (*plot.Plot, error) {
 	p.X.Label.Text = "candor to peer: median of pairs, 95 % interval; x is the goal"
 	p.X.Scale, p.X.Tick.Marker = plot.LogScale{}, doublings{}
 	p.NominalY(names...)
-	p.Add(same, bounds, bars, dots)
+	p.Add(same)
+	for i, s := range all {
+		if err := s.add(p, colours[i%len(colours)]); err != nil {
+			return nil, err
+		}
+	}
+	if slices.ContainsFunc(all, func(s *series) bool { return s.peer != "" }) {
+		p.Legend.Top = true
+		p.Y.Max += float64(len(all)) // the legend's place
+	}
 	p.X.Min, p.X.Max = min(p.X.Min, 0.9), max(p.X.Max, 1.1)
 	return p, nil
 }
 
-// bound is the number of a goal such as "<= 1.03".
-func bound(goal string) (float64, bool) {
-	_, number, _ := strings.Cut(goal, "= ")
-	v, err := strconv.ParseFloat(number, 64)
-	return v, err == nil && v > 0
+// colours are told apart also by those who do not tell red from green.
+var colours = []color.Color{color.RGBA{B: 0xa0, A: 0xff}, color.RGBA{R: 0xe6, G: 0x9f, A: 0xff}, color.Gray{Y: 0x60}}
+
+// add draws the points with their intervals and goals, and a peer's name in the legend.
+func (s *series) add(p *plot.Plot, c color.Color) error {
+	dots, err := plotter.NewScatter(s.measured)
+	if err != nil {
+		return err
+	}
+	dots.GlyphStyle = draw.GlyphStyle{Color: c, Radius: vg.Points(3), Shape: draw.CircleGlyph{}}
+	bars, err := plotter.NewXErrorBars(struct {
+		plotter.XYs
+		plotter.XErrors
+	}{s.measured, s.intervals})
+	if err != nil {
+		return err
+	}
+	bars.Color = c
+	goals, err := plotter.NewScatter(s.goals)
+	if err != nil {
+		return err
+	}
+	goals.GlyphStyle = draw.GlyphStyle{Color: c, Radius: vg.Points(4), Shape: draw.CrossGlyph{}}
+	if s.peer == "" {
+		goals.Color = color.RGBA{R: 0xc0, A: 0xff}
+	} else {
+		p.Legend.Add(s.peer, dots)
+	}
+	p.Add(goals, bars, dots)
+	return nil
 }
 
 // doublings are the ticks of a ratio: half and double are as far from 1.
 type doublings struct{}
 
-// Ticks returns those between the bounds.
+// Ticks returns those between the bounds; of a wide range each second power of 2.
 func (doublings) Ticks(low, high float64) (ticks []plot.Tick) {
-	for _, v := range []float64{1. / 16, 1. / 8, 1. / 4, 1. / 2, 0.75, 1, 1.5, 2, 4, 8, 16} {
+	values := []float64{1. / 16, 1. / 8, 1. / 4, 1. / 2, 0.75, 1, 1.5, 2, 4, 8, 16}
+	if high/low > 256 {
+		values = nil
+		for v := 1. / 4096; v <= 4096; v *= 4 {
+			values = append(values, v)
+		}
+	}
+	for _, v := range values {
 		if low <= v && v <= high {
 			ticks = append(ticks, plot.Tick{Value: v, Label: strconv.FormatFloat(v, 'g', 3, 64)})
 		}

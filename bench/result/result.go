@@ -5,9 +5,7 @@ package result
 import (
 	"encoding/json"
 	"fmt"
-	"io"
 	"os"
-	"strings"
 	"time"
 
 	"candor.dev/candor/bench/stats"
@@ -35,6 +33,9 @@ type File struct {
 	Part string    `json:"part"`
 	Time time.Time `json:"time"`
 	Rows []Row     `json:"rows"`
+	// ByPeer makes rows of the same What one line of table and plot: candor
+	// beside several peers.
+	ByPeer bool `json:"by_peer,omitempty"`
 	// Samples are the raw measurements by row and side.
 	Samples map[string][]float64 `json:"samples,omitempty"`
 }
@@ -89,32 +90,4 @@ func Read(path string) (*File, error) {
 		return nil, fmt.Errorf("read result %s: %w", path, err)
 	}
 	return f, nil
-}
-
-// Markdown writes the rows of the results as one table.
-func Markdown(w io.Writer, files []*File) error {
-	var b strings.Builder
-	b.WriteString("| what | candor | beside | ratio (95 %) | goal | n |\n| --- | --- | --- | --- | --- | --- |\n")
-	for _, f := range files {
-		for _, r := range f.Rows {
-			fmt.Fprintf(&b, "| %s | %s %s | %s %s (%s) | **%.3f** (%.3f to %.3f) | %s | %d |\n",
-				r.What, number(r.Candor), r.Unit, number(r.Peer), r.Unit, r.PeerName,
-				r.Ratio.Median, r.Ratio.Low, r.Ratio.High, r.Goal, r.Samples)
-		}
-	}
-	_, err := io.WriteString(w, b.String())
-	return err
-}
-
-// number prints four digits at most.
-func number(v float64) string {
-	switch {
-	case v >= 1000:
-		return fmt.Sprintf("%.0f", v)
-	case v >= 100:
-		return fmt.Sprintf("%.1f", v)
-	case v >= 1:
-		return fmt.Sprintf("%.2f", v)
-	}
-	return fmt.Sprintf("%.4f", v)
 }

@@ -25,7 +25,7 @@ func app() *cli.App {
 			&cli.StringFlag{Name: "config", Usage: "the node's policy", Value: policy.DefaultPath, EnvVars: []string{"CANDOR_CONFIG"}, TakesFile: true},
 			&cli.StringFlag{Name: "state-dir", Usage: "state directory, instead of the policy's", EnvVars: []string{"CANDOR_STATE_DIR"}},
 		},
-		Commands:     []*cli.Command{listCommand(), inspectCommand(), networkStatusCommand(), checkCommand(), setCommand(), topCommand(), specCommand(), gcCommand(), versionCommand()},
+		Commands:     []*cli.Command{listCommand(), inspectCommand(), networkStatusCommand(), checkCommand(), setCommand(), topCommand(), specCommand(), gcCommand(), remountCommand(), versionCommand()},
 		OnUsageError: usageError,
 		// Help is for who asks for it: an error is one line.
 		Action: func(c *cli.Context) error {
@@ -90,17 +90,11 @@ func lookingAtNode(c *cli.Context, run func(*lifecycle.Node) error) error {
 }
 
 func atNode(c *cli.Context, run func(*lifecycle.Node) error, open func(stateDir string) (*lifecycle.Node, error)) error {
-	if os.Geteuid() != 0 {
-		return fmt.Errorf("%s: only root can look at what containers hold of the node", c.Command.Name)
+	p, err := nodePolicy(c)
+	if err != nil {
+		return err
 	}
-	dir := c.String("state-dir")
-	if dir == "" {
-		p, err := policy.Load(c.String("config"))
-		if err != nil {
-			return fmt.Errorf("%w (--state-dir DIR works without a policy)", err)
-		}
-		dir = p.StateDir
-	}
+	dir := p.StateDir
 	return statedir.InHostMounts(func() error {
 		n, err := open(dir)
 		if err != nil {
@@ -108,6 +102,26 @@ func atNode(c *cli.Context, run func(*lifecycle.Node) error, open func(stateDir 
 		}
 		return run(n)
 	})
+}
+
+// nodePolicy returns the policy of the node that the global flags name: where they
+// name the state directory, one with nothing else if it cannot be read.
+func nodePolicy(c *cli.Context) (*policy.Policy, error) {
+	if os.Geteuid() != 0 {
+		return nil, fmt.Errorf("%s: only root can look at what containers hold of the node", c.Command.Name)
+	}
+	dir := c.String("state-dir")
+	p, err := policy.Load(c.String("config"))
+	if err != nil && dir == "" {
+		return nil, fmt.Errorf("%w (--state-dir DIR works without a policy)", err)
+	}
+	if err != nil {
+		p = &policy.Policy{}
+	}
+	if dir != "" {
+		p.StateDir = dir
+	}
+	return p, nil
 }
 
 // oneArgument returns the command's only argument.

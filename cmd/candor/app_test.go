@@ -17,6 +17,7 @@ func TestWrongUsageIsOneLine(t *testing.T) {
 		{"list --nonsense", "-nonsense (see candor list --help)"},
 		{"list x", "takes no arguments"},
 		{"gc x", "takes no arguments"},
+		{"remount x", "takes no arguments"},
 		{"inspect", "takes one argument"},
 		{"set c1", "set takes two arguments"},
 		{"set c1 ingress-limit=1M", `no setting "ingress-limit"`},
@@ -41,7 +42,7 @@ func TestWrongUsageIsOneLine(t *testing.T) {
 }
 
 func TestHelpAndVersionGoToStandardOutput(t *testing.T) {
-	for args, want := range map[string]string{"": "COMMANDS", "--help": "COMMANDS", "list --help": "--json", "version": "candor "} {
+	for args, want := range map[string]string{"": "COMMANDS", "--help": "COMMANDS", "list --help": "--json", "remount --help": "nothing is changed", "version": "candor "} {
 		var stdout, stderr bytes.Buffer
 		code := run(append([]string{"candor"}, strings.Fields(args)...), &stdout, &stderr)
 		if code != 0 || !strings.Contains(stdout.String(), want) || stderr.Len() != 0 {

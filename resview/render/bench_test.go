@@ -54,6 +54,7 @@ func BenchmarkDiskstats(b *testing.B) { benchmark(b, "diskstats") }
 func BenchmarkLoadavg(b *testing.B)   { benchmark(b, "loadavg") }
 func BenchmarkVmstat(b *testing.B)    { benchmark(b, "vmstat") }
 func BenchmarkZoneinfo(b *testing.B)  { benchmark(b, "zoneinfo") }
+func BenchmarkUptime(b *testing.B)    { benchmark(b, "uptime") }
 func BenchmarkSwaps(b *testing.B)     { benchmark(b, "swaps") }
 func BenchmarkCPUOnline(b *testing.B) { benchmark(b, "cpu-online") }
 

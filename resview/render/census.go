@@ -83,7 +83,7 @@ func (c *Container) countTasks(now time.Time) (tasks, error) {
 	began := time.Now()
 	var total int
 	var err error
-	s.tids, total, err = c.group.Tasks(s.tids[:0], maxTasks)
+	s.tids, total, err = c.group().Tasks(s.tids[:0], maxTasks)
 	if err != nil && !errors.Is(err, cgroup.ErrNoController) {
 		return tasks{}, err
 	}

@@ -22,7 +22,7 @@ func (c *Container) cpus(s *scratch, now time.Time) error {
 	if err != nil {
 		return err
 	}
-	if s.allowed, err = c.group.Cpuset(s.allowed[:0]); err != nil {
+	if s.allowed, err = c.group().Cpuset(s.allowed[:0]); err != nil {
 		return err
 	}
 	s.allowed = allowedCPUs(s.allowed, online)

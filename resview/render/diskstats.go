@@ -48,7 +48,7 @@ func nextWord(s string) (word, rest string) {
 // readDisks reads the container's I/O into s.devices, and gives the disks that
 // bear their numbers.
 func (c *Container) readDisks(s *scratch, now time.Time) (disks []hostDisk, err error) {
-	if s.devices, err = c.group.Blkio(s.devices[:0]); err != nil {
+	if s.devices, err = c.group().Blkio(s.devices[:0]); err != nil {
 		return nil, err
 	}
 	if disks, err = c.host.disks.get(now); err != nil {

@@ -19,7 +19,8 @@ import (
 
 var update = flag.Bool("update", false, "write the golden files")
 
-// fixtures are recorded trees in testdata, with the container that is looked at.
+// fixtures are trees in testdata, with the container that is looked at: those in
+// testdata/hosts say there what shape they have and where it comes from.
 //
 // v1 is a hybrid host with 2 CPUs and no swap; the container has 256 MiB inside
 // a group of 512 MiB and 0.8 CPUs, wanted by two tasks. v2 is a host with 8
@@ -31,7 +32,22 @@ func fixtures() map[string]ledger.View {
 		v1[c] = "/candor-test-rec/box"
 	}
 	v2 := map[string]string{"": "/kubepods.slice/pod1.slice/cri-1.scope"}
+	v1Swap := map[string]string{}
+	for _, c := range []string{"memory", "cpu", "cpuacct", "cpuset", "blkio", "hugetlb", "pids"} {
+		v1Swap[c] = "/kubepods/pod7/web"
+	}
+	hybrid := map[string]string{"": "/docker/9f2c"}
+	for _, c := range []string{"memory", "cpu", "cpuacct", "cpuset"} {
+		hybrid[c] = "/docker/9f2c"
+	}
 	return map[string]ledger.View{
+		"v1-swap": {ID: 5, Cgroups: v1Swap, BoottimeOffset: -55320 * time.Second},
+		"hybrid":  {ID: 6, Cgroups: hybrid, BoottimeOffset: -50321 * time.Second},
+		"v2-numa": {
+			ID: 7, Cgroups: map[string]string{"": "/kubepods.slice/kubepods-podab.slice/cri-containerd-77.scope"},
+			BoottimeOffset: -36000 * time.Second,
+		},
+		"v2-old":    {ID: 8, Cgroups: map[string]string{"": "/user.slice/user-1000.slice/libpod-5.scope"}, BoottimeOffset: -1200 * time.Second},
 		"v1":        {ID: 1, Cgroups: v1, BoottimeOffset: -(3196*time.Second + 123456789)},
 		"v2":        {ID: 2, Cgroups: v2, BoottimeOffset: -86400 * time.Second},
 		"v2-no-ns":  {ID: 3, Cgroups: v2},
@@ -41,7 +57,7 @@ func fixtures() map[string]ledger.View {
 
 func openFixture(t testing.TB, name string) *Container {
 	t.Helper()
-	host, err := NewHost(filepath.Join("testdata", name[:2]))
+	host, err := NewHost(fixtureRoot(t, name))
 	if err != nil {
 		t.Fatal(err)
 	}

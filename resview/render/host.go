@@ -44,6 +44,7 @@ type Host struct {
 	// pageSize and hugePageSize, of transparent ones (0: the kernel has none),
 	// are in bytes.
 	pageSize, hugePageSize uint64
+	pools                  []*hugePool
 
 	memory  cached[hostMemory]
 	online  cached[[]int]
@@ -103,7 +104,11 @@ func NewHost(root string) (*Host, error) {
 	if h.hugePageSize, err = huge.get(now); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, errors.Join(err, h.Close())
 	}
-	if _, err := h.memory.get(now); err != nil {
+	memory, err := h.memory.get(now)
+	if err != nil {
+		return nil, errors.Join(err, h.Close())
+	}
+	if h.pools, err = openPools(root, memory.HugePageSize); err != nil {
 		return nil, errors.Join(err, h.Close())
 	}
 	if _, err := h.online.get(now); err != nil {
@@ -116,6 +121,9 @@ func NewHost(root string) (*Host, error) {
 func (h *Host) Close() error {
 	for _, f := range []interface{ close() }{&h.memory, &h.online, &h.cpuinfo, &h.disks, &h.uptime, &h.boot} {
 		f.close()
+	}
+	for _, pool := range h.pools {
+		pool.pages.close()
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -143,7 +151,8 @@ func (h *Host) giveBack(s *scratch) { h.scratches.Put(s) }
 // return it.
 func (h *Host) note(err error) {
 	if err != nil {
-		h.noted.Store(&err)
+		kept := err // err itself would be allocated at each call, also for none
+		h.noted.Store(&kept)
 	}
 }
 
@@ -180,11 +189,11 @@ func (h *Host) trim(now time.Time) {
 	all := h.list()
 	held := 0
 	for _, c := range all {
-		held += c.group.Descriptors()
+		held += c.group().Descriptors()
 	}
 	for _, c := range all {
 		used := c.used.Load()
-		switch n := c.group.Descriptors(); {
+		switch n := c.group().Descriptors(); {
 		case used != 0 && now.Sub(time.Unix(0, used)) > idleAfter:
 			c.release()
 			c.used.Store(0)

@@ -3,6 +3,7 @@ package render
 import (
 	"errors"
 	"strconv"
+	"time"
 
 	"candor.dev/candor/cgroup"
 )
@@ -10,8 +11,7 @@ import (
 // hostMemory is what the view needs of the host's /proc/meminfo, in bytes.
 type hostMemory struct {
 	Total, SwapTotal uint64
-	HugePages        uint64 // a count
-	HugePageSize     uint64
+	HugePageSize     uint64 // of those that mmap(2) gives by default
 }
 
 func parseHostMemory(text []byte) (hostMemory, error) {
@@ -22,16 +22,53 @@ func parseHostMemory(text []byte) (hostMemory, error) {
 	}
 	swap, _ := fieldAfter(text, "SwapTotal:")
 	size, _ := fieldAfter(text, "Hugepagesize:")
-	m.HugePages, _ = fieldAfter(text, "HugePages_Total:")
 	m.Total, m.SwapTotal, m.HugePageSize = total<<10, swap<<10, size<<10
 	return m, nil
+}
+
+// memory takes the readings of memory: limited by what the container asked for,
+// and made to add up.
+func (c *Container) memory(now time.Time) (m cgroup.Memory, host hostMemory, err error) {
+	if m, err = c.group().Memory(); err != nil {
+		return m, host, err
+	}
+	if host, err = c.host.memory.get(now); err != nil {
+		return m, host, err
+	}
+	limitToRequest(&m, &host, c.view.MemoryRequest)
+	fit(&m, memoryTotal(&m, &host))
+	return m, host, nil
+}
+
+// limitToRequest makes a request, 0 for none, the limit where the group's own is
+// above it. Swap stays as it is: v1 limits it together with the memory.
+func limitToRequest(m *cgroup.Memory, host *hostMemory, request uint64) {
+	if request == 0 || request >= m.Limit {
+		return
+	}
+	if m.MemSwapLimit != cgroup.NoLimit {
+		m.MemSwapLimit = below(m.MemSwapLimit, memoryTotal(m, host)) + request
+	}
+	m.Limit = request
+}
+
+// fit cuts what the container holds to the given total: it may hold more than it
+// asked for, and readings of one moment are not read in one moment. What can be
+// given up goes first.
+func fit(m *cgroup.Memory, total uint64) {
+	m.Slab = min(m.Slab, total)
+	m.SlabReclaimable = min(m.SlabReclaimable, m.Slab)
+	m.Anon = min(m.Anon, total-m.Slab)
+	// Pages in the swap cache are both of the page cache and anonymous.
+	m.SwapCached = min(m.SwapCached, m.File)
+	m.File = min(m.File, total-m.Slab-m.Anon+m.SwapCached)
 }
 
 // memoryTotal is the memory that the container may use.
 func memoryTotal(m *cgroup.Memory, host *hostMemory) uint64 { return min(m.Limit, host.Total) }
 
-// swapTotal is the swap that the container may use, and how much of it it does.
-func swapTotal(m *cgroup.Memory, host *hostMemory) (total, used uint64) {
+// swapTotal is the swap that the container may use, and how much of it is left.
+func swapTotal(m *cgroup.Memory, host *hostMemory) (total, free uint64) {
 	if !m.SwapAccounted {
 		return 0, 0
 	}
@@ -41,7 +78,7 @@ func swapTotal(m *cgroup.Memory, host *hostMemory) (total, used uint64) {
 	if m.MemSwapLimit != cgroup.NoLimit {
 		total = min(total, below(m.MemSwapLimit, memoryTotal(m, host)))
 	}
-	return total, min(m.Swap, total)
+	return total, min(below(total, m.Swap), m.OuterSwapFree)
 }
 
 // watermarks are what the kernel would keep free on a machine with the given
@@ -85,17 +122,18 @@ func below(a, b uint64) uint64 {
 type mem struct {
 	total, free, available uint64
 	cached                 uint64
-	swapTotal, swapUsed    uint64
+	swapTotal, swapFree    uint64
 }
 
 func reckonMemory(m *cgroup.Memory, host *hostMemory) mem {
 	r := mem{total: memoryTotal(m, host)}
-	r.swapTotal, r.swapUsed = swapTotal(m, host)
+	r.swapTotal, r.swapFree = swapTotal(m, host)
 	// Usage and the lines of memory.stat are not read in one moment, and the
 	// kernel batches both.
-	used := min(max(m.Usage, m.File+m.Anon+m.Slab), r.total)
+	r.cached = below(m.File, m.SwapCached)
+	used := min(max(m.Usage, r.cached+m.Anon+m.Slab), r.total)
 	r.free = min(r.total-used, m.OuterFree)
-	r.cached = min(below(m.File, m.SwapCached), used)
+	r.cached = min(r.cached, used)
 
 	// As si_mem_available() reckons it: half of the page cache and of the
 	// reclaimable slab, but no more than the low watermark, stays in use.
@@ -109,7 +147,7 @@ func reckonMemory(m *cgroup.Memory, host *hostMemory) mem {
 }
 
 // appendMeminfo renders /proc/meminfo in the kernel's order (fs/proc/meminfo.c).
-func appendMeminfo(dst []byte, m *cgroup.Memory, host *hostMemory) []byte {
+func appendMeminfo(dst []byte, m *cgroup.Memory, host *hostMemory, huge *hugePages) []byte {
 	r := reckonMemory(m, host)
 	w := meminfoWriter{dst: dst}
 	w.line("MemTotal:       ", r.total)
@@ -119,7 +157,7 @@ func appendMeminfo(dst []byte, m *cgroup.Memory, host *hostMemory) []byte {
 	w.line("Cached:         ", r.cached)
 	w.lists(m)
 	w.line("SwapTotal:      ", r.swapTotal)
-	w.line("SwapFree:       ", r.swapTotal-r.swapUsed)
+	w.line("SwapFree:       ", r.swapFree)
 	if m.Detailed {
 		w.line("Zswap:          ", m.Zswap)
 		w.line("Zswapped:       ", m.Zswapped)
@@ -144,28 +182,21 @@ func appendMeminfo(dst []byte, m *cgroup.Memory, host *hostMemory) []byte {
 		w.line("ShmemHugePages: ", m.ShmemHuge)
 		w.line("FileHugePages:  ", m.FileHuge)
 	}
-	if host.HugePages == 0 {
-		// Where the host has none, the container has none. How many of a host's
-		// pool are the container's no file read here says.
-		for _, name := range [...]string{
-			"HugePages_Total:", "HugePages_Free: ", "HugePages_Rsvd: ", "HugePages_Surp: ",
-		} {
-			w.count(name, 0)
-		}
-	}
+	w.count("HugePages_Total:", huge.total)
+	w.count("HugePages_Free: ", huge.free)
+	w.count("HugePages_Rsvd: ", huge.reserved)
+	w.count("HugePages_Surp: ", 0) // not accounted to groups
 	if host.HugePageSize != 0 {
 		// A constant of the machine that programs need for mmap.
 		w.line("Hugepagesize:   ", host.HugePageSize)
 	}
-	if host.HugePages == 0 {
-		w.line("Hugetlb:        ", 0)
-	}
+	w.line("Hugetlb:        ", huge.bytes)
 	return w.dst
 }
 
 // appendNodeMeminfo renders /sys/devices/system/node/node0/meminfo in the
 // kernel's order (drivers/base/node.c): all memory is the one node's.
-func appendNodeMeminfo(dst []byte, m *cgroup.Memory, host *hostMemory) []byte {
+func appendNodeMeminfo(dst []byte, m *cgroup.Memory, host *hostMemory, huge *hugePages) []byte {
 	r := reckonMemory(m, host)
 	w := meminfoWriter{dst: dst, prefix: "Node 0 "}
 	w.line("MemTotal:       ", r.total)
@@ -192,11 +223,9 @@ func appendNodeMeminfo(dst []byte, m *cgroup.Memory, host *hostMemory) []byte {
 		w.line("ShmemHugePages: ", m.ShmemHuge)
 		w.line("FileHugePages:  ", m.FileHuge)
 	}
-	if host.HugePages == 0 { // as in /proc/meminfo
-		for _, name := range [...]string{"HugePages_Total:", "HugePages_Free: ", "HugePages_Surp: "} {
-			w.count(name, 0)
-		}
-	}
+	w.count("HugePages_Total:", huge.total)
+	w.count("HugePages_Free: ", huge.free)
+	w.count("HugePages_Surp: ", 0)
 	return w.dst
 }
 

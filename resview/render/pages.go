@@ -19,15 +19,11 @@ type pageReadings struct {
 
 // gatherPages takes the readings for /proc/vmstat or /proc/zoneinfo and renders it.
 func (c *Container) gatherPages(dst []byte, file int, now time.Time) ([]byte, error) {
-	memory, err := c.group.Memory()
+	memory, host, err := c.memory(now)
 	if err != nil {
 		return dst, err
 	}
-	events, err := c.group.MemoryEvents()
-	if err != nil {
-		return dst, err
-	}
-	host, err := c.host.memory.get(now)
+	events, err := c.group().MemoryEvents()
 	if err != nil {
 		return dst, err
 	}

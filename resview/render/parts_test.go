@@ -14,7 +14,7 @@ const mib = 1 << 20
 func unlimited() cgroup.Memory {
 	return cgroup.Memory{
 		Limit: cgroup.NoLimit, OuterFree: cgroup.NoLimit, OuterAvailable: cgroup.NoLimit,
-		SwapLimit: cgroup.NoLimit, MemSwapLimit: cgroup.NoLimit,
+		SwapLimit: cgroup.NoLimit, MemSwapLimit: cgroup.NoLimit, OuterSwapFree: cgroup.NoLimit,
 	}
 }
 
@@ -68,12 +68,30 @@ func TestMemoryReckoning(t *testing.T) {
 		},
 		{
 			"swap: v2", func(m *cgroup.Memory) { m.SwapAccounted, m.SwapLimit, m.Swap = true, 100*mib, 30*mib },
-			mem{total: 1024 * mib, free: 1024 * mib, available: 1024 * mib, swapTotal: 100 * mib, swapUsed: 30 * mib},
+			mem{total: 1024 * mib, free: 1024 * mib, available: 1024 * mib, swapTotal: 100 * mib, swapFree: 70 * mib},
+		},
+		{
+			"swap: the pod's others have most of it",
+			func(m *cgroup.Memory) {
+				m.SwapAccounted, m.SwapLimit, m.Swap, m.OuterSwapFree = true, 100*mib, 30*mib, 20*mib
+			},
+			mem{total: 1024 * mib, free: 1024 * mib, available: 1024 * mib, swapTotal: 100 * mib, swapFree: 20 * mib},
+		},
+		{
+			"swap: more used than a lowered limit", func(m *cgroup.Memory) { m.SwapAccounted, m.SwapLimit, m.Swap = true, 100*mib, 130*mib },
+			mem{total: 1024 * mib, free: 1024 * mib, available: 1024 * mib, swapTotal: 100 * mib},
+		},
+		{
+			"pages in the swap cache are anonymous, too, and used once",
+			func(m *cgroup.Memory) {
+				m.Limit, m.Usage, m.Anon, m.File, m.SwapCached = 64*mib, 40*mib, 40*mib, 30*mib, 30*mib
+			},
+			mem{total: 64 * mib, free: 24 * mib, available: 24 * mib},
 		},
 		{
 			"swap: v1 counts it with the memory",
 			func(m *cgroup.Memory) { m.SwapAccounted, m.Limit, m.MemSwapLimit = true, 256*mib, 384*mib },
-			mem{total: 256 * mib, free: 256 * mib, available: 256 * mib, swapTotal: 128 * mib},
+			mem{total: 256 * mib, free: 256 * mib, available: 256 * mib, swapTotal: 128 * mib, swapFree: 128 * mib},
 		},
 		{
 			"swap: v1 without any",
@@ -82,7 +100,7 @@ func TestMemoryReckoning(t *testing.T) {
 		},
 		{
 			"swap: the host's", func(m *cgroup.Memory) { m.SwapAccounted = true },
-			mem{total: 1024 * mib, free: 1024 * mib, available: 1024 * mib, swapTotal: 512 * mib},
+			mem{total: 1024 * mib, free: 1024 * mib, available: 1024 * mib, swapTotal: 512 * mib, swapFree: 512 * mib},
 		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -96,6 +114,97 @@ func TestMemoryReckoning(t *testing.T) {
 				t.Errorf("does not add up: %+v", got)
 			}
 		})
+	}
+}
+
+func TestARequestIsShownWhereTheLimitIsAboveIt(t *testing.T) {
+	host := &hostMemory{Total: 1024 * mib, SwapTotal: 512 * mib}
+	for _, c := range []struct {
+		name    string
+		request uint64
+		set     func(m *cgroup.Memory)
+		want    mem
+	}{
+		{
+			"below the limit", 100 * mib, func(m *cgroup.Memory) { m.Limit, m.Usage, m.Anon = 256*mib, 40*mib, 40*mib },
+			mem{total: 100 * mib, free: 60 * mib, available: 60 * mib},
+		},
+		{
+			"above the limit", 300 * mib, func(m *cgroup.Memory) { m.Limit, m.Usage = 256*mib, 40*mib },
+			mem{total: 256 * mib, free: 216 * mib, available: 216 * mib},
+		},
+		{
+			"without a limit", 100 * mib, func(m *cgroup.Memory) { m.Usage = 40 * mib },
+			mem{total: 100 * mib, free: 60 * mib, available: 60 * mib},
+		},
+		{
+			"none", 0, func(m *cgroup.Memory) { m.Limit = 256 * mib },
+			mem{total: 256 * mib, free: 256 * mib, available: 256 * mib},
+		},
+		{
+			"v1's swap is what lies above the limit, not above the request", 100 * mib,
+			func(m *cgroup.Memory) { m.SwapAccounted, m.Limit, m.MemSwapLimit = true, 256*mib, 384*mib },
+			mem{total: 100 * mib, free: 100 * mib, available: 100 * mib, swapTotal: 128 * mib, swapFree: 128 * mib},
+		},
+		{
+			"more is held than was asked for: page cache gives way to anonymous memory and slab", 100 * mib,
+			func(m *cgroup.Memory) {
+				m.Limit, m.Usage, m.Slab, m.Anon, m.File, m.Shmem = 256*mib, 200*mib, 10*mib, 70*mib, 120*mib, 0
+			},
+			mem{total: 100 * mib, cached: 20 * mib},
+		},
+		{
+			"more anonymous memory than was asked for", 100 * mib,
+			func(m *cgroup.Memory) {
+				m.Limit, m.Usage, m.Slab, m.Anon, m.File = 256*mib, 200*mib, 10*mib, 170*mib, 20*mib
+			},
+			mem{total: 100 * mib},
+		},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			m := unlimited()
+			c.set(&m)
+			limitToRequest(&m, host, c.request)
+			fit(&m, memoryTotal(&m, host))
+			if got := reckonMemory(&m, host); got != c.want {
+				t.Errorf("got  %+v\nwant %+v", got, c.want)
+			} else if sum := got.free + got.cached + m.Anon + m.Slab; sum > got.total {
+				t.Errorf("free, page cache, anonymous memory and slab are %d of %d", sum, got.total)
+			}
+		})
+	}
+}
+
+func TestHugePages(t *testing.T) {
+	const unlimited = cgroup.NoLimit
+	for _, c := range []struct {
+		name    string
+		pages   uint64
+		account cgroup.Hugetlb
+		want    hugePages
+	}{
+		{"no limit: the machine's pool, as with the memory", 128, cgroup.Hugetlb{Limit: unlimited, OuterFree: unlimited}, hugePages{128, 128, 0, 256 * mib}},
+		{"a limit and what is used of it", 128, cgroup.Hugetlb{Limit: 64 * mib, Usage: 20 * mib, Reserved: 4 * mib, OuterFree: unlimited}, hugePages{32, 22, 2, 64 * mib}},
+		{"a limit above the pool", 8, cgroup.Hugetlb{Limit: 64 * mib, Usage: 2 * mib, OuterFree: unlimited}, hugePages{8, 7, 0, 16 * mib}},
+		{"the pod's others leave less", 128, cgroup.Hugetlb{Limit: 64 * mib, Usage: 20 * mib, Reserved: 40 * mib, OuterFree: 10 * mib}, hugePages{32, 5, 5, 64 * mib}},
+		{"a pool that has become smaller than what is used", 4, cgroup.Hugetlb{Limit: unlimited, Usage: 20 * mib, OuterFree: unlimited}, hugePages{4, 0, 0, 8 * mib}},
+		{"none allowed, as Kubernetes has it", 128, cgroup.Hugetlb{}, hugePages{}},
+	} {
+		var h hugePages
+		h.add(&c.account, c.pages, 2*mib, true)
+		if h != c.want {
+			t.Errorf("%s: got %+v, want %+v", c.name, h, c.want)
+		}
+		h.add(&cgroup.Hugetlb{Limit: unlimited, OuterFree: unlimited}, 2, 1024*mib, false)
+		if h.total != c.want.total || h.bytes != c.want.bytes+2048*mib {
+			t.Errorf("%s, with another size: got %+v", c.name, h)
+		}
+	}
+}
+
+func TestUptime(t *testing.T) {
+	if got := string(appendUptime(nil, 61*time.Second+59*time.Millisecond, 5*time.Millisecond)); got != "61.05 0.00\n" {
+		t.Errorf("got %q", got)
 	}
 }
 
@@ -247,6 +356,7 @@ func FuzzHostFiles(f *testing.F) {
 		_, _ = parseBootTime(text)
 		_, _ = parseOnline(text)
 		_, _ = parseHugePageSize(text)
+		_, _ = parseCount(text)
 		if ids, err := parseCPUMask(nil, text); err == nil && len(ids) > 0 {
 			again, err := parseCPUMask(nil, appendCPUMask(nil, ids, ids))
 			if err != nil || !slices.Equal(again, ids) {

@@ -1,6 +1,6 @@
 // Package render makes the content of the files that show a container its own
-// resources: /proc/meminfo, stat, cpuinfo, diskstats, loadavg, swaps, vmstat,
-// zoneinfo, slabinfo and pressure, and /sys/devices/system/cpu and node.
+// resources: /proc/meminfo, stat, cpuinfo, diskstats, loadavg, swaps, uptime,
+// vmstat, zoneinfo, slabinfo and pressure, and /sys/devices/system/cpu and node.
 //
 // A [Host] holds what all containers of a node share; a [Container] gathers
 // the readings of one and renders. The renderers proper are pure functions of
@@ -38,6 +38,7 @@ const (
 	fileVmstat
 	fileZoneinfo
 	fileSlabinfo
+	fileUptime
 	fileCount
 )
 
@@ -49,7 +50,7 @@ var ErrUnknownFile = errors.New("no such file in the resource view")
 func Names() []string {
 	return []string{
 		"meminfo", "stat", "cpuinfo", "diskstats", "loadavg", "swaps", "cpu-online",
-		"vmstat", "zoneinfo", "slabinfo",
+		"vmstat", "zoneinfo", "slabinfo", "uptime",
 	}
 }
 
@@ -76,6 +77,8 @@ func indexOf(file string) int {
 		return fileZoneinfo
 	case "slabinfo":
 		return fileSlabinfo
+	case "uptime":
+		return fileUptime
 	}
 	return -1
 }
@@ -84,10 +87,11 @@ func indexOf(file string) int {
 // of several readers of one file one gathers and the others get the same
 // content, and readers of different files do not wait for each other.
 type Container struct {
-	view  ledger.View
-	host  *Host
-	group *cgroup.Reader
-	cells [fileCount]cell
+	view     ledger.View
+	host     *Host
+	reader   atomic.Pointer[cgroup.Reader]
+	followed followState
+	cells    [fileCount]cell
 	// used is the Unix time of the last Render, in nanoseconds.
 	used atomic.Int64
 
@@ -116,7 +120,9 @@ func Open(view ledger.View, host *Host) (*Container, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open resource view %d: %w", view.ID, err)
 	}
-	c := &Container{view: view, host: host, group: group, counters: host.countersOf(view.ID)}
+	c := &Container{view: view, host: host, counters: host.countersOf(view.ID)}
+	c.reader.Store(group)
+	c.followed.groups = view.Cgroups
 	c.stat.restore(c.counters.get(counterStat))
 	c.census.restore(c.counters.get(counterTasks))
 	c.load.restore(c.counters.get(counterLoad))
@@ -127,7 +133,7 @@ func Open(view ledger.View, host *Host) (*Container, error) {
 // Close gives up all that the container holds here. It may be called twice.
 func (c *Container) Close() error {
 	c.host.remove(c)
-	return errors.Join(c.group.Close(), c.counters.close())
+	return errors.Join(c.group().Close(), c.counters.close())
 }
 
 // Render appends the content of file to dst: one of [Names], or what lies in one
@@ -141,21 +147,27 @@ func (c *Container) Render(dst []byte, file string, now time.Time) ([]byte, erro
 	c.used.Store(now.UnixNano())
 	i := indexOf(file)
 	if i < 0 {
+		c.follow(now)
 		dst, err := c.renderPath(dst, file, now)
 		if err != nil {
 			return dst, fmt.Errorf("render %q: %w", file, err)
 		}
 		return dst, nil
 	}
+	reuse := Reuse
+	if i == fileUptime { // a clock
+		reuse = 0
+	}
 	cl := &c.cells[i]
-	if dst, ok := cl.fresh(dst, now); ok {
+	if dst, ok := cl.fresh(dst, now, reuse); ok {
 		return dst, nil
 	}
 	cl.render.Lock()
 	defer cl.render.Unlock()
-	if dst, ok := cl.fresh(dst, now); ok { // made while we waited
+	if dst, ok := cl.fresh(dst, now, reuse); ok { // made while we waited
 		return dst, nil
 	}
+	c.follow(now)
 	body, err := c.gather(cl.spare[:0], i, now)
 	if errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE) {
 		c.host.shrink(c)
@@ -184,10 +196,10 @@ func (c *Container) Last(dst []byte, file string) ([]byte, bool) {
 	return c.cells[i].last(dst)
 }
 
-func (cl *cell) fresh(dst []byte, now time.Time) ([]byte, bool) {
+func (cl *cell) fresh(dst []byte, now time.Time, reuse time.Duration) ([]byte, bool) {
 	cl.content.Lock()
 	defer cl.content.Unlock()
-	if age := now.Sub(cl.at); !cl.ok || age < 0 || age >= Reuse {
+	if age := now.Sub(cl.at); !cl.ok || age < 0 || age >= reuse {
 		return dst, false
 	}
 	return append(dst, cl.body...), true
@@ -206,18 +218,18 @@ func (cl *cell) last(dst []byte) ([]byte, bool) {
 func (c *Container) gather(dst []byte, file int, now time.Time) ([]byte, error) {
 	switch file {
 	case fileMeminfo, fileSwaps:
-		m, err := c.group.Memory()
-		if err != nil {
-			return dst, err
-		}
-		host, err := c.host.memory.get(now)
+		m, host, err := c.memory(now)
 		if err != nil {
 			return dst, err
 		}
 		if file == fileSwaps {
 			return appendSwaps(dst, &m, &host), nil
 		}
-		return appendMeminfo(dst, &m, &host), nil
+		huge, err := c.hugePages(&host, now)
+		if err != nil {
+			return dst, err
+		}
+		return appendMeminfo(dst, &m, &host, &huge), nil
 	case fileDiskstats:
 		s := c.host.borrow()
 		defer c.host.giveBack(s)
@@ -236,14 +248,11 @@ func (c *Container) gather(dst []byte, file int, now time.Time) ([]byte, error) 
 
 	s := c.host.borrow()
 	defer c.host.giveBack(s)
-	if file == fileStat {
-		if err := c.group.CPU(&s.cpu); err != nil {
-			return dst, err
-		}
-		if err := c.cpus(s, now); err != nil {
-			return dst, err
-		}
+	switch file {
+	case fileStat:
 		return c.gatherStat(dst, s, now)
+	case fileUptime:
+		return c.gatherUptime(dst, s, now)
 	}
 	if err := c.shownCPUs(s, now); err != nil {
 		return dst, err
@@ -262,7 +271,7 @@ func (c *Container) gather(dst []byte, file int, now time.Time) ([]byte, error) 
 
 // closeFiles gives up the descriptors; what is asked next opens them again.
 func (c *Container) closeFiles() {
-	c.group.Release()
+	c.group().Release()
 	_ = c.counters.close() // all that is written is in the page cache
 }
 

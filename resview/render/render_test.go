@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -23,9 +24,13 @@ import (
 // the container's directory.
 func copied(t testing.TB, name, group string) (c *Container, dir string) {
 	t.Helper()
-	root := t.TempDir()
-	if err := os.CopyFS(root, os.DirFS(filepath.Join("testdata", name))); err != nil {
-		t.Fatal(err)
+	root := fixtureRoot(t, name)
+	if !filepath.IsAbs(root) { // recorded, and not made for this test
+		recorded := root
+		root = t.TempDir()
+		if err := os.CopyFS(root, os.DirFS(recorded)); err != nil {
+			t.Fatal(err)
+		}
 	}
 	host, err := NewHost(root)
 	if err != nil {
@@ -122,7 +127,7 @@ func TestADeadContainerShowsItsLastContent(t *testing.T) {
 	if err := os.RemoveAll(dir); err != nil {
 		t.Fatal(err)
 	}
-	c.group.Release() // plain files outlive their directory, kernfs files do not
+	c.group().Release() // plain files outlive their directory, kernfs files do not
 	now = now.Add(time.Second)
 	if got := mustRender(t, c, "meminfo", now); got != last {
 		t.Errorf("got %q, want the last content", got)
@@ -143,7 +148,7 @@ func TestADeadContainerShowsItsLastContent(t *testing.T) {
 
 func TestUnknownFilesAreRefused(t *testing.T) {
 	c := openFixture(t, "v2")
-	for _, file := range []string{"", "uptime", "meminfo2"} {
+	for _, file := range []string{"", "version", "meminfo2"} {
 		if _, err := c.Render(nil, file, time.Now()); !errors.Is(err, ErrUnknownFile) {
 			t.Errorf("%q: %v", file, err)
 		}
@@ -171,7 +176,7 @@ func TestManyReadersOfManyFiles(t *testing.T) {
 					}
 				}
 				if i%50 == 0 {
-					c.group.Release()
+					c.group().Release()
 					c.host.trim(time.Unix(1800000000, 0))
 				}
 			}
@@ -184,15 +189,15 @@ func TestIdleContainersHoldNothing(t *testing.T) {
 	c := openFixture(t, "v2")
 	now := time.Unix(1800000000, 0)
 	mustRender(t, c, "meminfo", now)
-	if c.group.Descriptors() == 0 {
+	if c.group().Descriptors() == 0 {
 		t.Fatal("nothing is kept open")
 	}
 	c.host.trim(now.Add(idleAfter))
-	if c.group.Descriptors() == 0 {
+	if c.group().Descriptors() == 0 {
 		t.Error("trimmed too early")
 	}
 	c.host.trim(now.Add(idleAfter + 1))
-	if n := c.group.Descriptors(); n != 0 {
+	if n := c.group().Descriptors(); n != 0 {
 		t.Errorf("%d descriptors are held for an idle container", n)
 	}
 	mustRender(t, c, "meminfo", now.Add(2*idleAfter))
@@ -215,15 +220,15 @@ func TestDescriptorsAreTakenFromThoseAskedLongestAgo(t *testing.T) {
 		mustRender(t, c, "meminfo", now.Add(time.Duration(3-i)*time.Second))
 		all = append(all, c)
 	}
-	host.maxDescriptors = 2 * all[0].group.Descriptors()
+	host.maxDescriptors = 2 * all[0].group().Descriptors()
 	host.trim(now)
 	for i, want := range []bool{true, true, false, false} {
-		if held := all[i].group.Descriptors() > 0; held != want {
+		if held := all[i].group().Descriptors() > 0; held != want {
 			t.Errorf("container %d, asked %d s ago, holds descriptors: %v", i, i, held)
 		}
 	}
 	host.shrink(all[1])
-	if all[1].group.Descriptors() == 0 {
+	if all[1].group().Descriptors() == 0 {
 		t.Error("the spared one lost its descriptors")
 	}
 }
@@ -231,40 +236,59 @@ func TestDescriptorsAreTakenFromThoseAskedLongestAgo(t *testing.T) {
 // TestNoHostLineLeaks changes every number of the host's files and checks that
 // no line but those that are the machine's by their nature follows.
 func TestNoHostLineLeaks(t *testing.T) {
+	for _, name := range []string{"v2", "v2-numa", "v1", "v1-swap", "hybrid"} { // v2-old has no limit
+		t.Run(name, func(t *testing.T) { noHostLineLeaks(t, name) })
+	}
+}
+
+func noHostLineLeaks(t *testing.T, name string) {
 	now := time.Unix(1800000000, 0)
-	before, _ := copied(t, "v2", v2Group)
-	after, dir := copied(t, "v2", v2Group)
-	proc := filepath.Join(dir, "../../../../../..", "proc")
-	for _, file := range []string{"meminfo", "diskstats", "stat"} {
-		text, err := os.ReadFile(filepath.Join(proc, file))
+	before, _ := copied(t, name, "")
+	after, _ := copied(t, name, "")
+	root := after.host.root
+	for _, file := range []string{"meminfo", "diskstats", "stat", "uptime"} {
+		text, err := os.ReadFile(filepath.Join(root, "proc", file))
 		if err != nil {
 			t.Fatal(err)
 		}
 		changed := regexp.MustCompile(`(?m)(\d+)( kB)?$`).ReplaceAllFunc(text, func(b []byte) []byte {
 			return append([]byte("1"), b...)
 		})
-		changed = regexp.MustCompile(`(?m)^(btime|Hugepagesize: ) +.*$`).ReplaceAllFunc(changed, func(b []byte) []byte {
-			if bytes.HasPrefix(b, []byte("btime")) {
-				return []byte("btime 1795100000")
-			}
-			return []byte("Hugepagesize:       2048 kB")
+		// A constant, what the container's age is reckoned from, and no swap at all.
+		changed = regexp.MustCompile(`(?m)^(btime|Hugepagesize:|SwapTotal: +10 ).*$`).ReplaceAllFunc(changed, func(b []byte) []byte {
+			return regexp.MustCompile(`(?m)^` + string(bytes.Fields(b)[0]) + `.*$`).Find(text)
 		})
 		if bytes.Equal(changed, text) {
 			t.Fatal(file, "was not changed")
 		}
-		write(t, filepath.Join(proc, file), string(changed))
+		write(t, filepath.Join(root, "proc", file), string(changed))
+	}
+	// Of the pools of huge pages the container has what its pod is limited to.
+	pools, err := filepath.Glob(filepath.Join(root, "sys/kernel/mm/hugepages/*/nr_hugepages"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, pool := range pools {
+		if text, err := os.ReadFile(pool); err != nil {
+			t.Fatal(err)
+		} else if string(text) != "0\n" {
+			write(t, pool, "1"+string(text))
+		}
 	}
 	// Of the CPUs below sys only constants are shown; of the nodes nothing is read.
-	nodes := filepath.Join(proc, "../sys/devices/system/node")
-	write(t, filepath.Join(nodes, "online"), "0-7\n")
-	write(t, filepath.Join(nodes, "node0/cpulist"), "0-63\n")
-	for _, name := range []string{"present", "possible", "offline", "isolated", "enabled"} {
-		write(t, filepath.Join(proc, "../sys/devices/system/cpu", name), "1-63\n")
+	system := filepath.Join(root, "sys/devices/system")
+	write(t, filepath.Join(system, "node/online"), "0-7\n")
+	write(t, filepath.Join(system, "node/node0/cpulist"), "0-63\n")
+	for _, name := range []string{"present", "possible", "offline", "isolated"} {
+		write(t, filepath.Join(system, "cpu", name), "1-63\n")
 	}
-	for _, name := range []string{"topology/core_siblings_list", "cache/index3/shared_cpu_list"} {
-		write(t, filepath.Join(proc, "../sys/devices/system/cpu/cpu3", name), "0-63\n")
+	if name == "v2" {
+		for _, name := range []string{"topology/core_siblings_list", "cache/index3/shared_cpu_list"} {
+			write(t, filepath.Join(system, "cpu/cpu3", name), "0-63\n")
+		}
+		write(t, filepath.Join(system, "cpu/cpu3/topology/core_siblings"), "ffffffff,ffffffff\n")
+		write(t, filepath.Join(system, "cpu/enabled"), "1-63\n")
 	}
-	write(t, filepath.Join(proc, "../sys/devices/system/cpu/cpu3/topology/core_siblings"), "ffffffff,ffffffff\n")
 	for _, file := range paths(t, after, now) {
 		a, b := mustRender(t, before, file, now), mustRender(t, after, file, now.Add(time.Hour))
 		if a != b {
@@ -306,6 +330,31 @@ func TestFilesAgreeOnTheMemory(t *testing.T) {
 	}
 }
 
+func TestUptimeAgreesWithStat(t *testing.T) {
+	for name := range fixtures() {
+		c := openFixture(t, name)
+		now := time.Unix(1800000000, 0)
+		stat := mustRender(t, c, "stat", now)
+		uptime, idle, _ := strings.Cut(mustRender(t, c, "uptime", now), " ")
+		if want := fmt.Sprintf("%d.%02d\n", numbers(t, stat, "cpu")[3]/100, numbers(t, stat, "cpu")[3]%100); idle != want {
+			t.Errorf("%s: idle for %q, by stat %q", name, idle, want)
+		}
+		age, err := parseUptime([]byte(uptime))
+		if err != nil {
+			t.Fatal(err)
+		}
+		hostAge, boot, err := c.host.clocks(now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		// The present, by both, to the second that btime is cut to.
+		off := age + time.Duration(field(t, stat, "btime"))*time.Second - hostAge - time.Duration(boot)
+		if off > 10*time.Millisecond || off < -time.Second-10*time.Millisecond {
+			t.Errorf("%s: uptime and btime are %v off", name, off)
+		}
+	}
+}
+
 func TestFilesAgreeOnTheCPUs(t *testing.T) {
 	for name := range fixtures() {
 		c := openFixture(t, name)
@@ -342,6 +391,9 @@ func TestFilesAgreeOnTheCPUs(t *testing.T) {
 		}
 		for _, directory := range []string{"cpu", "node/node0"} {
 			names, err := c.List(nil, directory, now)
+			if name == "v2-old" && directory == "node/node0" && errors.Is(err, fs.ErrNotExist) {
+				continue // a kernel without NUMA
+			}
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -53,13 +53,28 @@ type cpuState struct {
 	user, system uint64
 }
 
-func (c *Container) gatherStat(dst []byte, s *scratch, now time.Time) ([]byte, error) {
+// statReadings takes the readings but for the tasks.
+func (c *Container) statReadings(s *scratch, now time.Time) (r statReadings, err error) {
+	if err := c.group().CPU(&s.cpu); err != nil {
+		return r, err
+	}
+	if err := c.cpus(s, now); err != nil {
+		return r, err
+	}
 	uptime, boot, err := c.host.clocks(now)
+	if err != nil {
+		return r, err
+	}
+	r = statReadings{cpu: &s.cpu, allowed: s.allowed, shown: s.shown}
+	r.age, r.boot = containerAge(uptime, boot, c.view.BoottimeOffset)
+	return r, nil
+}
+
+func (c *Container) gatherStat(dst []byte, s *scratch, now time.Time) ([]byte, error) {
+	r, err := c.statReadings(s, now)
 	if err != nil {
 		return dst, err
 	}
-	r := statReadings{cpu: &s.cpu, allowed: s.allowed, shown: s.shown}
-	r.age, r.boot = containerAge(uptime, boot, c.view.BoottimeOffset)
 	if r.tasks, err = c.tasks(now); err != nil {
 		return dst, err
 	}

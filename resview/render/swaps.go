@@ -11,14 +11,14 @@ import (
 // mm/swapfile.c:swap_show.
 func appendSwaps(dst []byte, m *cgroup.Memory, host *hostMemory) []byte {
 	dst = append(dst, "Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n"...)
-	total, used := swapTotal(m, host)
+	total, free := swapTotal(m, host)
 	if total == 0 {
 		return dst
 	}
 	// The name is padded to 40 columns.
 	dst = append(dst, "none                                    virtual \t"...)
 	dst = appendTabbed(dst, total>>10)
-	dst = appendTabbed(dst, used>>10)
+	dst = appendTabbed(dst, (total-free)>>10)
 	return append(dst, "0\n"...)
 }
 

@@ -34,6 +34,7 @@ const maxSysfsFile = 64 << 10
 // as "cpu/cpu3/topology". [fs.ErrNotExist]: the container has no such directory.
 func (c *Container) List(dst []string, directory string, now time.Time) ([]string, error) {
 	c.used.Store(now.UnixNano())
+	c.follow(now)
 	top, below, _ := strings.Cut(directory, "/")
 	start := len(dst)
 	var err error
@@ -74,7 +75,7 @@ func (c *Container) renderPath(dst []byte, file string, now time.Time) ([]byte, 
 	top, below, _ := strings.Cut(file, "/")
 	switch top {
 	case pressureDirectory:
-		dst, err := c.group.Pressure(dst, below)
+		dst, err := c.group().Pressure(dst, below)
 		if errors.Is(err, cgroup.ErrNoController) {
 			err = errors.Join(fs.ErrNotExist, err)
 		}
@@ -93,7 +94,7 @@ func (c *Container) renderPath(dst []byte, file string, now time.Time) ([]byte, 
 
 // shownCPUs works out s.shown alone.
 func (c *Container) shownCPUs(s *scratch, now time.Time) error {
-	if err := c.group.Quota(&s.cpu); err != nil {
+	if err := c.group().Quota(&s.cpu); err != nil {
 		return err
 	}
 	return c.cpus(s, now)
@@ -105,7 +106,7 @@ func (c *Container) listPressure(dst []string, below string) ([]string, error) {
 	}
 	found := false
 	for _, kind := range cgroup.PressureKinds() {
-		_, err := c.group.Pressure(nil, kind)
+		_, err := c.group().Pressure(nil, kind)
 		if errors.Is(err, cgroup.ErrNoController) {
 			continue
 		} else if err != nil {
@@ -229,15 +230,15 @@ func (c *Container) renderNode(dst []byte, below string, shown []int, now time.T
 	case "node0/numastat":
 		return append(dst, "numa_hit 0\nnuma_miss 0\nnuma_foreign 0\ninterleave_hit 0\nlocal_node 0\nother_node 0\n"...), nil
 	case "node0/meminfo":
-		m, err := c.group.Memory()
+		m, host, err := c.memory(now)
 		if err != nil {
 			return dst, err
 		}
-		host, err := c.host.memory.get(now)
+		huge, err := c.hugePages(&host, now)
 		if err != nil {
 			return dst, err
 		}
-		return appendNodeMeminfo(dst, &m, &host), nil
+		return appendNodeMeminfo(dst, &m, &host, &huge), nil
 	}
 	cpu, ok := strings.CutPrefix(below, "node0/")
 	if id, isCPU := numbered(cpu, "cpu"); ok && isCPU && slices.Contains(shown, id) {

@@ -113,7 +113,7 @@ func TestPressureIsTheOwnGroupsOrNone(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	c.group.Release()
+	c.group().Release()
 	if got, err := c.Render(nil, "pressure/cpu", now); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("only the group above has one: %q, %v", got, err)
 	}

@@ -15,10 +15,10 @@ import (
 // libexecDir is where a package of a distribution puts the hooks.
 const libexecDir = "/usr/libexec/candor"
 
-// hookDir returns the directory of the hooks: the policy's bin_dir, else that
-// of the running program, else /usr/libexec/candor. With an error it returns
-// the directory in which they should be.
-func hookDir(p *policy.Policy) (string, error) {
+// HookDir returns the directory of the hooks and of candord: the policy's bin_dir,
+// else that of the running program, else /usr/libexec/candor. With an error it
+// returns the directory in which they should be.
+func HookDir(p *policy.Policy) (string, error) {
 	if p.BinDir != "" {
 		if missing := missingHooks(p.BinDir); len(missing) > 0 {
 			return p.BinDir, fmt.Errorf("bin_dir of %s: no %s in %s", p.Path, strings.Join(missing, ", "), p.BinDir)

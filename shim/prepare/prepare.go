@@ -212,7 +212,7 @@ func grant(p *policy.Policy, caller string, spec *specgen.Spec, req request.Requ
 // options fills in what a patch needs of the node. That there are no hooks is
 // told apart, since not every container needs one.
 func (c Container) options(ctx context.Context, p *policy.Policy, caller string, req request.Request) (specgen.Options, error) {
-	dir, hooksErr := hookDir(p)
+	dir, hooksErr := HookDir(p)
 	o := specgen.Options{
 		HookDir: dir, StateDir: p.StateDir, Caller: caller,
 		ResourceView: p.ResourceView.Enabled, Restore: c.Restore, Wait: p.WaitFor(req),

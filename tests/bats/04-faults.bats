@@ -375,6 +375,24 @@ end_readers() {
 	end_readers 20
 }
 
+# bats test_tags=guest-soak
+@test "candord reload, again and again, while eight readers read" {
+	start_readers
+	local i supervisor worker
+	supervisor=$(candord_pid supervisor)
+	for i in $(seq 6); do
+		worker=$(candord_pid worker)
+		run "$LAB_BIN/candord" reload --config "$LAB_CONFIG"
+		((status == 0)) || fail "$output"
+		[[ $output =~ ^reloaded:\ version\ [^\ ]+,\ generation\ ([0-9]+)\ -\>\ version\ [^\ ]+,\ generation\ ([0-9]+)$ ]] || fail "$output"
+		((BASH_REMATCH[2] == BASH_REMATCH[1] + 1)) || fail "$output"
+		new_worker "$worker" || fail "worker $worker stays"
+		lab_dead "$worker" || fail "worker $worker lives"
+	done
+	equal "supervisor" "$supervisor" "$(candord_pid supervisor)"
+	end_readers 20
+}
+
 new_worker() {
 	local pid
 	pid=$(candord_pid worker)
@@ -431,6 +449,26 @@ new_worker() {
 }
 
 healed() { [[ $(cat_in c1 /proc/meminfo | tr -s ' ') == *"MemTotal: 131072 kB"* ]]; }
+
+# bats test_tags=guest-soak
+@test "kill -9 of supervisor and worker: candor remount heals the running ones, once" {
+	start c1 --memory-limit 134217728
+	start c2 --memory-limit 67108864
+	kill_candord supervisor worker
+	run cat_in c1 /proc/meminfo
+	((status != 0))
+	run candor remount
+	((status == 0)) || fail "$output"
+	has "remount" "$output" "c1: " "c2: "
+	healed || fail "c1: $(cat_in c1 /proc/meminfo 2>&1 | head -2)"
+	has "c2" "$(cat_in c2 /proc/meminfo | tr -s ' ')" "MemTotal: 65536 kB"
+	local supervisor worker
+	supervisor=$(candord_pid supervisor) worker=$(candord_pid worker)
+	run candor remount
+	((status == 0)) || fail "$output"
+	has "remount, again" "$output" "c1: nothing to mend" "c2: nothing to mend"
+	equal "candord" "$supervisor $worker" "$(candord_pid supervisor) $(candord_pid worker)"
+}
 
 # bats test_tags=guest-soak
 @test "eight containers that start while nobody serves: one candord, and all have the view" {

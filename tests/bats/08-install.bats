@@ -26,10 +26,12 @@ setup_file() {
 	done
 }
 
-@test "the unit starts the daemon that is installed" {
-	local unit=$TREE/usr/local/lib/systemd/system/candord.service program
-	program=$(sed -nE 's/^ExecStart=([^ ]+).*/\1/p' "$unit")
-	[[ -n $program && -x $TREE$program ]]
+@test "the unit starts and reloads the daemon that is installed" {
+	local unit=$TREE/usr/local/lib/systemd/system/candord.service program what
+	for what in ExecStart ExecReload; do
+		program=$(sed -nE "s/^$what=([^ ]+).*/\1/p" "$unit")
+		[[ -n $program && -x $TREE$program ]]
+	done
 	run grep -r '@[A-Z]*@' "$TREE/usr/local/lib/systemd/system"
 	[[ $status -eq 1 ]]
 }

@@ -72,17 +72,23 @@ load systemd
 # new_limit ID BYTES: in its cgroup, as `ctr task update` would.
 new_limit() { printf '%s\n' "$2" >"/sys/fs/cgroup/$LAB_NS/$1/memory.max"; }
 
-@test "restart, and kill -9 of supervisor and worker: a reader sees no error, and new numbers" {
+@test "restart, reload, kill -9 of supervisor, worker and both: a reader sees no error, and new numbers" {
 	watcher c1 --memory-limit 67108864
 	local supervisor worker bytes=67108864 what
-	for what in restart supervisor worker; do
+	for what in restart reload supervisor worker both; do
 		supervisor=$(main_pid candord) worker=$(candord_pid worker)
-		if [[ $what == restart ]]; then systemctl restart candord; else kill_candord "$what"; fi
-		if [[ $what != worker ]]; then
-			lab_wait 5 another_main_pid candord "$supervisor" || fail "$what: systemd has started none"
-		fi
+		equal "descriptors that systemd keeps" 2 "$(systemctl show --property NFileDescriptorStore --value candord.service)"
+		case $what in
+		restart | reload) systemctl "$what" candord ;;
+		both) kill_candord supervisor worker ;;
+		*) kill_candord "$what" ;;
+		esac
+		case $what in
+		reload | worker) equal "$what: supervisor" "$supervisor" "$(main_pid candord)" ;;
+		*) lab_wait 5 another_main_pid candord "$supervisor" || fail "$what: systemd has started none" ;;
+		esac
 		lab_wait 5 another_worker "$worker" || fail "$what: worker $worker stays"
-		bytes=$((bytes * 2))
+		bytes=$((bytes + 16777216))
 		new_limit c1 "$bytes"
 		lab_wait 1 sees c1 $((bytes / 1024)) 2 || fail "$what: the limit is $((bytes / 1024)) KiB, the reader sees $(seen c1)"
 		reads_on c1
@@ -122,7 +128,9 @@ another_worker() { [[ $(candord_pid worker) != "$1" ]] && are_candords superviso
 	reads_on c1
 }
 
-@test "both killed: systemd starts candord, which mends every container, one with a user namespace too" {
+# Dead files and none that wait: systemd keeps the connection of a candord that is
+# killed, but nobody can keep one that is cut.
+@test "the connection is cut: candord mounts anew and mends every container, one with a user namespace too" {
 	watcher c1 --memory-limit 67108864
 	local root=$LAB_DIR/user-rootfs pid
 	mkdir -p "$root"/{bin,proc,sys,dev,tmp}
@@ -136,7 +144,7 @@ another_worker() { [[ $(candord_pid worker) != "$1" ]] && are_candords superviso
 	candor_runc run --detach --bundle "$LAB_DIR/bundles/u1" u1 </dev/null >/dev/null 2>&1
 	pid=$(plain_pid u1)
 	user_reads "$pid"
-	kill_candord supervisor worker
+	free_readers
 	lab_wait 10 user_reads "$pid" || fail "u1 is not mended"
 	rm -f "$LAB_DIR/rootfs/tmp/c1.errors" # it met the moment in between
 	lab_wait 10 sees c1 65536 2 && reads_on c1 || fail "c1 is not mended"
