@@ -60,10 +60,10 @@ bench_cpu_root() {
 }
 
 # bench_cgroup NAME PID...: moves the processes into a cgroup and prints its
-# directory. Its name carries the lab's id: lab_down removes it.
+# directory. Its name begins as those that lab_down removes.
 bench_cgroup() {
 	local dir pid
-	dir=$(bench_cpu_root)/$LAB_ID-bench-$1
+	dir=$(bench_cpu_root)/$LAB_NS-bench-$1
 	shift
 	mkdir -p "$dir" || return
 	for pid; do printf '%s\n' "$pid" >"$dir/cgroup.procs" || return; done
