@@ -56,9 +56,6 @@ func (d *descriptorStore) take(stateDir string) (*connection, error) {
 	if d == nil || len(d.passed) == 0 {
 		return nil, nil
 	}
-	if workerLives(stateDir) {
-		return nil, errors.New("a worker serves that candord.json does not name")
-	}
 	device, mounted, err := resview.Mounted(stateDir)
 	if err != nil {
 		return nil, err
@@ -103,6 +100,16 @@ func openConnection(fuse, memory int, device uint64) (*connection, error) {
 		return nil, errors.Join(err, slots.Close())
 	}
 	return newConnection(fuse, slots, device), nil
+}
+
+// takeStored is take for a supervisor. A worker that nobody knows of may serve the
+// same connection, and with the same slots as the next one; those that are killed
+// and not dead are known.
+func (s *Supervisor) takeStored() (*connection, error) {
+	if s.config.Store != nil && len(s.undead) == 0 && workerLives(s.config.StateDir) {
+		return nil, errors.New("a worker serves that candord.json does not name")
+	}
+	return s.config.Store.take(s.config.StateDir)
 }
 
 // closePassed closes what systemd gave us, once it was looked at.

@@ -168,7 +168,7 @@ func (s *Supervisor) takeOver() error {
 		s.log.Info("took over from a worker whose supervisor is dead", "worker", old.worker.process.PID)
 		s.conn, s.generation = old.conn, old.worker.generation
 		s.keep(s.conn)
-	} else if s.conn, err = s.config.Store.take(s.config.StateDir); s.conn != nil {
+	} else if s.conn, err = s.takeStored(); s.conn != nil {
 		s.log.Info("took over from systemd what a supervisor and a worker left that are dead")
 		s.generation = s.conn.slots.Ready()
 		s.keep(s.conn)
