@@ -31,7 +31,7 @@ DOCDIR     ?= $(PREFIX)/share/doc/candor
 
 # SETUP=no: install nothing, take the machine as it is.
 SETUP    ?= yes
-FUZZTIME ?= 10s
+FUZZTIME ?= 6s
 PKG      ?=
 BATS     ?= tests/bats
 
@@ -117,7 +117,7 @@ test-fresh: ## the set-up, from nothing, in a debootstrapped bookworm without Go
 	@scripts/test.sh fresh
 
 .PHONY: fuzz
-fuzz: ## every fuzz target for FUZZTIME (10s)
+fuzz: ## every fuzz target for FUZZTIME (6s)
 	@scripts/test.sh fuzz
 
 .PHONY: lint

@@ -216,3 +216,12 @@ func size(t testing.TB, name string, usual int) int {
 	}
 	return n
 }
+
+// notInShort skips what takes minutes on an emulated machine, and to which no kernel
+// makes a difference that another test does not meet.
+func notInShort(t *testing.T) {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("too long for -short: make soak runs it")
+	}
+}

@@ -155,11 +155,13 @@ func startDaemon(o Options) (ledger.Process, error) {
 		args = append(args, "--config", o.ConfigPath)
 	}
 	path := filepath.Join(o.BinDir, "candord")
-	p, err := os.StartProcess(path, args, &os.ProcAttr{
-		Dir:   "/",
-		Env:   []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin"},
-		Files: []*os.File{null, log, log},
-		Sys:   &syscall.SysProcAttr{Setsid: true},
+	p, err := withTimerSlack(func() (*os.Process, error) {
+		return os.StartProcess(path, args, &os.ProcAttr{
+			Dir:   "/",
+			Env:   []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin"},
+			Files: []*os.File{null, log, log},
+			Sys:   &syscall.SysProcAttr{Setsid: true},
+		})
 	})
 	if err != nil {
 		return ledger.Process{}, fmt.Errorf("start candord: %w", err)

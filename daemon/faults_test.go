@@ -22,7 +22,7 @@ func TestReadersOfAllFilesNoticeNoFault(t *testing.T) {
 	kills, stops := size(t, "CANDOR_VIEW_KILLS", 100), size(t, "CANDOR_VIEW_STOPS", 2)
 	pause := 100 * time.Millisecond
 	if testing.Short() {
-		kills, pause = size(t, "CANDOR_VIEW_KILLS", 20), 10*pause
+		kills, stops, pause = size(t, "CANDOR_VIEW_KILLS", 5), size(t, "CANDOR_VIEW_STOPS", 1), 10*pause
 	}
 	for _, tt := range []struct {
 		name  string

@@ -189,6 +189,7 @@ func TestBothKilledWhileSystemdKeepsTheConnection(t *testing.T) {
 
 // Killed at any moment of its start, the next one finds what there is.
 func TestKilledAgainAndAgainWhileSystemdKeepsTheConnection(t *testing.T) {
+	notInShort(t)
 	l := newLab(t)
 	m := newManager(l)
 	d := m.start()
@@ -221,6 +222,7 @@ func TestKilledAgainAndAgainWhileSystemdKeepsTheConnection(t *testing.T) {
 
 // A restart finds no worker to leave to the next candord, or one that is about to die.
 func TestRestartWhileTheWorkerDies(t *testing.T) {
+	notInShort(t)
 	l := newLab(t)
 	m := newManager(l)
 	d := m.start()
@@ -280,6 +282,7 @@ func TestSupervisorKilledBeforeItsFirstWorker(t *testing.T) {
 
 // What systemd keeps and nobody can use is let go, and the view is mounted anew.
 func TestStaleDescriptorsAreDropped(t *testing.T) {
+	notInShort(t)
 	for name, spoil := range map[string]func(l *lab, m *manager) error{
 		"the mount is gone": func(l *lab, _ *manager) error { return resview.Unmount(l.dir) },
 		"another view is mounted": func(l *lab, _ *manager) error {
@@ -338,6 +341,7 @@ func TestStaleDescriptorsAreDropped(t *testing.T) {
 }
 
 func TestConnectionThatIsCutIsNotKept(t *testing.T) {
+	notInShort(t)
 	l := newLab(t)
 	m := newManager(l)
 	d := m.start()

@@ -47,10 +47,8 @@ func (h held) String() string {
 //
 //	CANDOR_VIEW_READS=20000   of each of 24 containers
 func TestReadingCostsNoMemory(t *testing.T) {
+	notInShort(t)
 	containers, reads := 24, size(t, "CANDOR_VIEW_READS", 20000)
-	if testing.Short() {
-		containers, reads = 4, size(t, "CANDOR_VIEW_READS", 5000)
-	}
 	l := newLabFor(t, 90*time.Second+time.Duration(reads*containers)*time.Millisecond)
 	t.Setenv(rootEnv, "/")
 	d := l.start()

@@ -56,6 +56,7 @@ func readFor(d time.Duration, path string, check func([]byte) error) (took laten
 // A cgroup file that hangs, as one of a kernel in trouble does: its readers get the
 // last good content after 200 ms, and everybody else is answered as ever.
 func TestACgroupFileThatHangsDelaysNobodyElse(t *testing.T) {
+	notInShort(t)
 	root := filepath.Join(t.TempDir(), "root")
 	if err := os.CopyFS(root, os.DirFS("../resview/render/testdata/v1")); err != nil {
 		t.Fatal(err)
@@ -334,6 +335,7 @@ func (b *box) readIn(t testing.TB, threads int, d, pause time.Duration, path str
 
 // However many read one container in a loop, the others are answered.
 func TestManyReadersOfOneContainerLeaveTheOthersTheirAnswers(t *testing.T) {
+	notInShort(t)
 	l := newLab(t)
 	t.Setenv(rootEnv, "/")
 	l.start()

@@ -127,7 +127,7 @@ func (s *Supervisor) startInstalled(args []string, files []*os.File) (*os.Proces
 
 func startFile(path string, args []string, files []*os.File) (*os.Process, error) {
 	attr := &os.ProcAttr{Dir: "/", Env: os.Environ(), Files: append([]*os.File{nil, os.Stdout, os.Stderr}, files...)}
-	return os.StartProcess(path, args, attr)
+	return withTimerSlack(func() (*os.Process, error) { return os.StartProcess(path, args, attr) })
 }
 
 func (s *Supervisor) arguments() []string {

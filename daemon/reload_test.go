@@ -217,6 +217,7 @@ func TestReloadSaysWhatRuns(t *testing.T) {
 }
 
 func TestReloadsAtOnceComeOneAfterTheOther(t *testing.T) {
+	notInShort(t)
 	l := newLab(t)
 	r := l.add("c1", 0, l.self())
 	d := l.start()
@@ -239,6 +240,7 @@ func TestReloadsAtOnceComeOneAfterTheOther(t *testing.T) {
 
 // Whoever asks who is gone before the answer has asked all the same.
 func TestReloadWhileWorkersAreKilled(t *testing.T) {
+	notInShort(t)
 	l := newLab(t)
 	r := l.add("c1", 0, l.self())
 	d := l.start()
@@ -272,6 +274,7 @@ func TestReloadWhileWorkersAreKilled(t *testing.T) {
 }
 
 func TestSupervisorKilledWhileItReloads(t *testing.T) {
+	notInShort(t)
 	l := newLab(t)
 	r := l.add("c1", 0, l.self())
 	d := l.start()
@@ -313,6 +316,7 @@ func TestSupervisorKilledWhileItReloads(t *testing.T) {
 // The worker that is to be replaced does not die at once: all that time, a hundred
 // milliseconds, nobody serves, and then the supervisor dies, too.
 func TestSupervisorKilledBetweenTheWorkersOfAReload(t *testing.T) {
+	notInShort(t)
 	l := newLab(t)
 	dir, asked := l.blockedMount()
 	t.Setenv(blockedEnv, dir)
