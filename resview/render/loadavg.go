@@ -13,6 +13,9 @@ import (
 // loadInterval is how often a load is sampled; the kernel's LOAD_FREQ.
 const loadInterval = 5 * time.Second
 
+// sampleWait is how long the others wait for a container's sample.
+const sampleWait = time.Second
+
 // The kernel's fixed-point arithmetic (include/linux/sched/loadavg.h): 11 bits
 // of fraction, and the decay of one interval over 1, 5 and 15 minutes.
 const (
@@ -140,13 +143,32 @@ func (c *Container) sample(now time.Time) error {
 	return c.counters.put(counterLoad, l.save()...)
 }
 
+// sampleInTime is sample, but a container whose files hang is not waited for: it is
+// left behind, and not sampled again before it has come to an end.
+func (c *Container) sampleInTime(now time.Time) error {
+	if !c.sampling.CompareAndSwap(false, true) {
+		return nil
+	}
+	done := make(chan error, 1)
+	go func() {
+		defer c.sampling.Store(false)
+		done <- c.sample(now)
+	}()
+	select {
+	case err := <-done:
+		return err
+	case <-time.After(sampleWait):
+		return nil
+	}
+}
+
 // Sample takes one sample of the load of every container whose loadavg was
 // asked for in the last five minutes, and gives up what is held for containers
 // that nobody asks. [Host.Run] calls it.
 func (h *Host) Sample(now time.Time) error {
 	var errs []error
 	for _, c := range h.list() {
-		if err := c.sample(now); err != nil {
+		if err := c.sampleInTime(now); err != nil {
 			errs = append(errs, err)
 		}
 	}

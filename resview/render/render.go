@@ -98,6 +98,7 @@ type Container struct {
 	stat     statState // guarded by cells[fileStat].render
 	census   censusState
 	load     loadState
+	sampling atomic.Bool // a sample is being taken
 	counters *counters
 }
 
