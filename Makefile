@@ -31,7 +31,7 @@ DOCDIR     ?= $(PREFIX)/share/doc/candor
 
 # SETUP=no: install nothing, take the machine as it is.
 SETUP    ?= yes
-FUZZTIME ?= 6s
+FUZZTIME ?= 4s
 PKG      ?=
 BATS     ?= tests/bats
 
@@ -117,7 +117,7 @@ test-fresh: ## the set-up, from nothing, in a debootstrapped bookworm without Go
 	@scripts/test.sh fresh
 
 .PHONY: fuzz
-fuzz: ## every fuzz target for FUZZTIME (6s)
+fuzz: ## every fuzz target for FUZZTIME (4s)
 	@scripts/test.sh fuzz
 
 .PHONY: lint

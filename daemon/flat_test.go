@@ -45,10 +45,10 @@ func (h held) String() string {
 // However much is read, the worker holds what it held when each file of each
 // container had been read for the first times.
 //
-//	CANDOR_VIEW_READS=20000   of each of 24 containers
+//	CANDOR_VIEW_READS=8000   of each of 24 containers
 func TestReadingCostsNoMemory(t *testing.T) {
 	notInShort(t)
-	containers, reads := 24, size(t, "CANDOR_VIEW_READS", 20000)
+	containers, reads := 24, size(t, "CANDOR_VIEW_READS", 8000)
 	l := newLabFor(t, 90*time.Second+time.Duration(reads*containers)*time.Millisecond)
 	t.Setenv(rootEnv, "/")
 	d := l.start()

@@ -107,6 +107,7 @@ func (l *lab) exeIs(pid int, path string) {
 }
 
 func TestReloadLetsTheInstalledCandordTakeOver(t *testing.T) {
+	notInShort(t)
 	l := newLab(t)
 	r := l.add("c1", 0, l.self())
 	slow := l.add("c2", 2*time.Millisecond, l.self())
@@ -134,6 +135,7 @@ func TestReloadLetsTheInstalledCandordTakeOver(t *testing.T) {
 }
 
 func TestReloadToWhatDoesNotServeLeavesTheOldWorker(t *testing.T) {
+	notInShort(t)
 	l := newLab(t)
 	r := l.add("c1", 0, l.self())
 	path := installed(t, "before")
@@ -435,6 +437,7 @@ func TestReloadThatIsCutShortEndsOneOfTheTwo(t *testing.T) {
 // The supervisor's own code is replaced by a restart: it leaves the worker to the
 // next one, which is of the new release.
 func TestRestartWithANewReleaseIsNotNoticed(t *testing.T) {
+	notInShort(t)
 	l := newLab(t)
 	r := l.add("c1", 0, l.self())
 	path := installed(t, "release-0")

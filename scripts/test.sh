@@ -4,7 +4,7 @@
 # names only those suites.
 #
 #   scripts/test.sh [unit|fuzz|crash|host|guest|fresh]...
-#     FUZZTIME=6s BATS=tests/bats PKG=./...     CI=true: no guest is a failure
+#     FUZZTIME=4s BATS=tests/bats PKG=./...     CI=true: no guest is a failure
 set -uo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
@@ -118,7 +118,7 @@ fresh() {
 
 main() {
 	local suite started failed=()
-	FUZZTIME=${FUZZTIME:-6s}
+	FUZZTIME=${FUZZTIME:-4s}
 	log=$(mktemp -d)
 	trap 'rm -rf "$log"' EXIT
 	if (($# == 0)); then set -- unit crash fuzz host fresh guest; fi

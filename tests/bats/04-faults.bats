@@ -212,6 +212,7 @@ needs_strace() {
 	want_all_back 6
 }
 
+# bats test_tags=guest-soak
 @test "kill -9 of containerd: the container keeps all that it has" {
 	local flags
 	mapfile -t flags < <(ask_all)
@@ -240,6 +241,7 @@ in_net_of_record() {
 	timeout -k 1 5 nsenter --target "$pid" --net -- "$@"
 }
 
+# bats test_tags=guest-soak
 @test "kill -9 of containerd and the shim: once containerd is up again the NIC is back" {
 	local flags pid
 	mapfile -t flags < <(ask_all)

@@ -384,6 +384,7 @@ OWN=(--memory-limit 268435456 --cpu-quota 100000 --cpu-period 100000)
 	reads_its_own /bin/cat
 }
 
+# bats test_tags=guest-soak
 @test "a root without a shell, whose only files are the static programs that read, reads its own" {
 	local root=$LAB_DIR/only
 	mkdir -p "$root"/{proc,sys,dev,run}
