@@ -1,11 +1,9 @@
 package main
 
 import (
-	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
-	"io"
 	"os"
 	"slices"
 
@@ -47,22 +45,9 @@ func paths(args []string) error {
 		senders int
 		payload string
 	}
-	var kinds []kind
-	samples := map[kind]map[string][]packetsSample{}
-	for lines := json.NewDecoder(os.Stdin); ; {
-		var s packetsSample
-		err := lines.Decode(&s)
-		if errors.Is(err, io.EOF) {
-			break
-		}
-		if err != nil {
-			return fmt.Errorf("read the output of packets: %w", err)
-		}
-		k := kind{s.Senders, s.Payload}
-		if samples[k] == nil {
-			kinds, samples[k] = append(kinds, k), map[string][]packetsSample{}
-		}
-		samples[k][s.Path] = append(samples[k][s.Path], s)
+	kinds, samples, err := grouped(os.Stdin, func(s packetsSample) (kind, string) { return kind{s.Senders, s.Payload}, s.Path })
+	if err != nil {
+		return fmt.Errorf("read the output of packets: %w", err)
 	}
 	slices.SortStableFunc(kinds, func(a, b kind) int { return a.senders - b.senders })
 	f := result.New("rate")

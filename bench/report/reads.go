@@ -1,11 +1,9 @@
 package main
 
 import (
-	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
-	"io"
 	"os"
 	"slices"
 
@@ -74,22 +72,9 @@ func reads(args []string) error {
 		readers int
 		file    string
 	}
-	var kinds []kind
-	samples := map[kind]map[string][]readsSample{}
-	for lines := json.NewDecoder(os.Stdin); ; {
-		var s readsSample
-		err := lines.Decode(&s)
-		if errors.Is(err, io.EOF) {
-			break
-		}
-		if err != nil {
-			return fmt.Errorf("read the output of reader: %w", err)
-		}
-		k := kind{s.Readers, s.File}
-		if samples[k] == nil {
-			kinds, samples[k] = append(kinds, k), map[string][]readsSample{}
-		}
-		samples[k][s.Server] = append(samples[k][s.Server], s)
+	kinds, samples, err := grouped(os.Stdin, func(s readsSample) (kind, string) { return kind{s.Readers, s.File}, s.Server })
+	if err != nil {
+		return fmt.Errorf("read the output of reader: %w", err)
 	}
 	f := result.New("view")
 	f.ByPeer = true
