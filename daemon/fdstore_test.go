@@ -213,11 +213,7 @@ func TestKilledAgainAndAgainWhileSystemdKeepsTheConnection(t *testing.T) {
 		d = m.start()
 		l.oneWorker()
 	}
-	rs.goOn(t)
-	rs.end(l, patience)
-	if now := l.device(); now != device {
-		t.Error("the view was mounted anew")
-	}
+	rs.noticedNothing(l, device)
 }
 
 // A restart finds no worker to leave to the next candord, or one that is about to die.
@@ -249,11 +245,7 @@ func TestRestartWhileTheWorkerDies(t *testing.T) {
 		d = m.start()
 		l.oneWorker()
 	}
-	rs.goOn(t)
-	rs.end(l, patience)
-	if now := l.device(); now != device {
-		t.Error("the view was mounted anew")
-	}
+	rs.noticedNothing(l, device)
 }
 
 // Killed when the connection is stored and there was no worker yet.
@@ -418,4 +410,15 @@ func TestSystemdThatDoesNotListenIsNoMatter(t *testing.T) {
 	rs := l.read(2, r)
 	rs.goOn(t)
 	rs.end(l, patience)
+}
+
+// noticedNothing ends readers that have to go on reading, none of them with an error, and
+// by the connection that they had.
+func (rs *readers) noticedNothing(l *lab, device uint64) {
+	l.t.Helper()
+	rs.goOn(l.t)
+	rs.end(l, patience)
+	if now := l.device(); now != device {
+		l.t.Error("the view was mounted anew")
+	}
 }

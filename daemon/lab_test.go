@@ -459,7 +459,7 @@ func walkOnce(directory string, id uint64) error {
 }
 
 // goOn checks that files are still read.
-func (rs *readers) goOn(t *testing.T) {
+func (rs *readers) goOn(t testing.TB) {
 	t.Helper()
 	before := rs.reads.Load()
 	for end := time.Now().Add(patience); rs.reads.Load() < before+20; time.Sleep(5 * time.Millisecond) {

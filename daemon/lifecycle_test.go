@@ -469,22 +469,7 @@ func TestEnsureStartsOne(t *testing.T) {
 	if err := os.Symlink(self, filepath.Join(bin, "candord")); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { // before the lab's: it does not know this candord
-		if st, err := readState(l.dir); err == nil {
-			_ = unix.Kill(st.Supervisor.PID, unix.SIGKILL)
-			var ws unix.WaitStatus
-			_, _ = unix.Wait4(st.Supervisor.PID, &ws, 0, nil)
-		}
-		l.signalWorker(unix.SIGKILL)
-		for _, dir := range groupsOf(l.dir) {
-			for range 100 {
-				if os.Remove(dir) == nil {
-					break
-				}
-				time.Sleep(10 * time.Millisecond)
-			}
-		}
-	})
+	t.Cleanup(l.endEnsured) // before the lab's
 	var group sync.WaitGroup
 	for range 8 {
 		group.Go(func() {
